@@ -1,0 +1,67 @@
+// ControlServer: answers an operator's requests on the control socket. CONTROL_PROTOCOL.md describes what is
+// said there.
+//
+// One thread of its own, asleep in poll() while nobody asks. Commands run on that thread, one at a time; they
+// decide by the request's credentials whether they serve it, for anybody may connect.
+#pragma once
+
+#include <sys/types.h>
+
+#include <cstddef>
+#include <functional>
+#include <map>
+#include <memory>
+#include <nlohmann/json.hpp>
+#include <string>
+
+#include "base/status.h"
+
+namespace cached::admin {
+
+inline constexpr size_t kMaximumConnections = 32;
+// More connections that only root and the daemon's own uid can have, so that users cannot lock the operator
+// out.
+inline constexpr size_t kReservedConnections = 4;
+inline constexpr size_t kMaximumRequestBytes = size_t{64} * 1024;
+inline constexpr int kIdleTimeoutMs = 5'000;
+
+struct ControlRequest {
+  std::string command;
+  nlohmann::json arguments;  // the whole request object, "command" included
+  // Who asks, by SO_PEERCRED: the connection's maker.
+  uid_t uid = 0;
+  gid_t gid = 0;
+  pid_t pid = 0;
+
+  // Whether the caller may change things: root, and the daemon's own uid.
+  bool from_operator() const;
+  // The argument `name`, which must be text of 1 to 4096 bytes: EINVAL with a message that says so.
+  Result<std::string> text_argument(const std::string& name) const;
+};
+
+// Serves one command: the reply's "result", or an error whose message the operator sees. May block for up to
+// a second.
+using ControlCommand = std::function<Result<nlohmann::json>(const ControlRequest&)>;
+using ControlCommands = std::map<std::string, ControlCommand>;
+
+// `command`, for those alone who may change things (ControlRequest::from_operator); others get EPERM, and
+// `command` does not run. Every command that changes something is made by this one.
+ControlCommand for_operator(ControlCommand command);
+
+class ControlServer {
+ public:
+  // Listens at `path` (mode 0666) and starts serving. A socket that a dead daemon left there is replaced.
+  // EADDRINUSE if a living one answers there, EEXIST if something that is no socket stands there, else errno.
+  static Result<std::unique_ptr<ControlServer>> create(const std::string& path, ControlCommands commands);
+  // Stops after the command that is running, closes all connections and removes the socket.
+  ~ControlServer();
+  ControlServer(const ControlServer&) = delete;
+  ControlServer& operator=(const ControlServer&) = delete;
+
+ private:
+  struct Impl;
+  explicit ControlServer(std::unique_ptr<Impl> impl);
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace cached::admin

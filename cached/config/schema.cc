@@ -1,0 +1,212 @@
+// What each kind of configuration value may be: see schema.h.
+#include "cached/config/schema.h"
+
+#include <sys/un.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+#include <climits>
+#include <string_view>
+
+#include "base/log.h"
+
+namespace cached::config_schema {
+namespace {
+
+constexpr uint64_t kMinimumArenaBytes = 64 * kMiB;
+constexpr uint64_t kMaximumArenaPercent = 90;  // the rest is the kernel's and the jobs'
+constexpr size_t kMaximumNameLength = 100;
+constexpr size_t kMaximumGroupLength = 32;  // of Linux's user database
+constexpr uint64_t kMinimumIndexBytes = kMiB;
+constexpr uint64_t kMaximumIndexPercent = 50;
+constexpr size_t kMaximumCephNameLength = 128;
+constexpr std::string_view kDirScheme = "dir:";
+constexpr std::string_view kRadosScheme = "rados:";
+
+bool is_letter_or_digit(char c) {
+  return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9');
+}
+
+std::string quoted(const std::string& text) {
+  return "\"" + printable(text) + "\"";
+}
+
+Complaint check_absolute(const std::string& path) {
+  if (path.empty() || path.front() != '/') {
+    return quoted(path) + " is not an absolute path; start it with /";
+  }
+  if (path.size() >= PATH_MAX) return "a path has at most " + std::to_string(PATH_MAX - 1) + " bytes";
+  if (path.find('\0') != std::string::npos) return quoted(path) + " holds a zero byte, which no path can";
+  return std::nullopt;
+}
+
+bool has_scheme(const std::string& source, std::string_view scheme) {
+  return source.compare(0, scheme.size(), scheme) == 0;
+}
+
+// What can name a pool or a namespace here: Ceph takes nearly anything, a source must be able to say it.
+bool is_ceph_name(const std::string& name) {
+  return name.size() <= kMaximumCephNameLength &&
+         std::all_of(name.begin(), name.end(), [](char c) { return c > ' ' && c <= '~' && c != '/'; });
+}
+
+Complaint check_rados_source(const std::string& source) {
+  const std::string place = source.substr(kRadosScheme.size());
+  const size_t slash = place.find('/');
+  if (slash == std::string::npos || slash == 0) {
+    return quoted(source) + " names no pool and data set; write \"rados:POOL/NAME\"";
+  }
+  if (!is_ceph_name(place.substr(0, slash))) {
+    return quoted(place.substr(0, slash)) + " is not the name of a pool; use at most " +
+           std::to_string(kMaximumCephNameLength) + " printable characters without blanks";
+  }
+  if (!check_volume_name(place.substr(slash + 1))) return std::nullopt;
+  return quoted(place.substr(slash + 1)) + " is not the name of a data set; use 1 to " +
+         std::to_string(kMaximumNameLength) + " letters, digits, dots, underscores and hyphens";
+}
+
+}  // namespace
+
+Complaint check_socket_path(const std::string& path) {
+  if (Complaint complaint = check_absolute(path)) return complaint;
+  constexpr size_t kMaximum = sizeof(sockaddr_un::sun_path) - 1;
+  if (path.size() > kMaximum) {
+    return "the path has " + std::to_string(path.size()) + " bytes, and a Unix socket's path at most " +
+           std::to_string(kMaximum) + "; choose a shorter one";
+  }
+  return std::nullopt;
+}
+
+Complaint check_directory_path(const std::string& path) {
+  return check_absolute(path);
+}
+
+Complaint check_log_file(const std::string& path) {
+  return path.empty() ? std::nullopt : check_absolute(path);
+}
+
+Complaint check_group(const std::string& group) {
+  const bool plain = std::all_of(group.begin(), group.end(), [](char c) {
+    return is_letter_or_digit(c) || c == '_' || c == '-' || c == '.';
+  });
+  if (plain && group.size() <= kMaximumGroupLength) return std::nullopt;
+  return quoted(group) +
+         " is not the name of a group; use one such as \"cached\", or \"\" to trust root alone";
+}
+
+Complaint check_log_level(const std::string& level) {
+  static constexpr std::array<std::string_view, 6> kLevels = {"trace",   "debug", "info",
+                                                              "warning", "error", "off"};
+  if (std::find(kLevels.begin(), kLevels.end(), level) != kLevels.end()) return std::nullopt;
+  return quoted(level) + " is not a level; use trace, debug, info, warning, error or off";
+}
+
+Complaint check_arena_size(uint64_t size_bytes) {
+  if (size_bytes < kMinimumArenaBytes) {
+    return "impossible size: " + format_size(size_bytes) + " is less than the smallest arena, " +
+           format_size(kMinimumArenaBytes);
+  }
+  const uint64_t most_bytes = machine_memory_bytes() / 100 * kMaximumArenaPercent;
+  if (size_bytes > most_bytes) {
+    return "impossible size: " + format_size(size_bytes) + " is more than " +
+           std::to_string(kMaximumArenaPercent) + " % of this machine's memory; use at most " +
+           std::to_string(most_bytes / kMiB) + "MiB";
+  }
+  return std::nullopt;
+}
+
+Complaint check_volume_name(const std::string& name) {
+  const bool plain = std::all_of(name.begin(), name.end(), [](char c) {
+    return is_letter_or_digit(c) || c == '.' || c == '_' || c == '-';
+  });
+  if (!name.empty() && name.size() <= kMaximumNameLength && plain) return std::nullopt;
+  return quoted(name) + " is not a volume's name; use 1 to " + std::to_string(kMaximumNameLength) +
+         " letters, digits, dots, underscores and hyphens";
+}
+
+Complaint check_device_path(const std::string& path) {
+  return check_absolute(path);
+}
+
+Complaint check_device_size(uint64_t size_bytes) {
+  if (size_bytes == 0 || (size_bytes >= kMinimumDeviceBytes && size_bytes <= kMaximumDeviceBytes)) {
+    return std::nullopt;
+  }
+  return "impossible size: " + format_size(size_bytes) + "; use " + format_size(kMinimumDeviceBytes) +
+         " to " + format_size(kMaximumDeviceBytes) + ", or \"0\" for all that the device has";
+}
+
+Complaint check_index_size(uint64_t size_bytes) {
+  const uint64_t most_bytes = machine_memory_bytes() / 100 * kMaximumIndexPercent;
+  if (size_bytes == 0 || (size_bytes >= kMinimumIndexBytes && size_bytes <= most_bytes)) return std::nullopt;
+  return "impossible size: " + format_size(size_bytes) + "; use " + format_size(kMinimumIndexBytes) +
+         " to half of this machine's memory, " + std::to_string(most_bytes / kMiB) +
+         "MiB, or \"0\" for a sixteenth of it";
+}
+
+Complaint check_source(const std::string& source) {
+  if (has_scheme(source, kDirScheme)) return check_absolute(source.substr(kDirScheme.size()));
+  if (has_scheme(source, kRadosScheme)) return check_rados_source(source);
+  return quoted(source) +
+         " names no kind of source that exists; use \"dir:/absolute/path\" or \"rados:POOL/NAME\"";
+}
+
+Complaint check_file_path(const std::string& path) {
+  return check_absolute(path);
+}
+
+Complaint check_optional_file_path(const std::string& path) {
+  return path.empty() ? std::nullopt : check_absolute(path);
+}
+
+Complaint check_ceph_user(const std::string& user) {
+  if (has_scheme(user, "client.")) return quoted(user) + " is the whole name; leave out \"client.\"";
+  if (!user.empty() && is_ceph_name(user)) return std::nullopt;
+  return quoted(user) + " is not the name of a Ceph user; use one such as \"admin\", without \"client.\"";
+}
+
+Complaint check_optional_pool(const std::string& pool) {
+  if (is_ceph_name(pool)) return std::nullopt;
+  return quoted(pool) + " is not the name of a pool; use at most " + std::to_string(kMaximumCephNameLength) +
+         " printable characters without blanks and slashes";
+}
+
+Complaint check_rados_namespace(const std::string& name) {
+  if (is_ceph_name(name)) return std::nullopt;
+  return quoted(name) + " is not the name of a namespace; use at most " +
+         std::to_string(kMaximumCephNameLength) + " printable characters without blanks and slashes";
+}
+
+std::optional<VolumeKind> kind_of_source(const std::string& source) {
+  if (check_source(source)) return std::nullopt;
+  return has_scheme(source, kDirScheme) ? VolumeKind::kDir : VolumeKind::kRados;
+}
+
+void take_source_apart(VolumeConfig* volume) {
+  if (has_scheme(volume->source, kDirScheme)) {
+    volume->kind = VolumeKind::kDir;
+    volume->directory = volume->source.substr(kDirScheme.size());
+    return;
+  }
+  volume->kind = VolumeKind::kRados;
+  const std::string place = volume->source.substr(kRadosScheme.size());
+  const size_t slash = place.find('/');
+  volume->rados.pool = place.substr(0, slash);
+  volume->rados.dataset = place.substr(slash + 1);
+  if (volume->rados.metadata_pool.empty()) volume->rados.metadata_pool = volume->rados.pool;
+}
+
+uint64_t machine_memory_bytes() {
+  return static_cast<uint64_t>(sysconf(_SC_PHYS_PAGES)) * static_cast<uint64_t>(sysconf(_SC_PAGE_SIZE));
+}
+
+std::string volume_section(size_t place) {
+  return "volume[" + std::to_string(place) + "]";
+}
+
+std::string device_section(size_t place) {
+  return "device[" + std::to_string(place) + "]";
+}
+
+}  // namespace cached::config_schema

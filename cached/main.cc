@@ -1,0 +1,313 @@
+// cached: the daemon. Starts its parts from the bottom up, waits for a signal, and ends them from the top
+// down.
+#include <signal.h>
+#include <sodium.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <systemd/sd-daemon.h>
+
+#include <CLI/CLI.hpp>
+#include <algorithm>
+#include <cstdio>
+#include <memory>
+
+#include "base/log.h"
+#include "base/units.h"
+#include "cached/admin/control_server.h"
+#include "cached/config/config.h"
+#include "cached/io/file_device.h"
+#include "cached/memory_tier/name_table.h"
+#include "cached/memory_tier/shared_memory.h"
+#include "cached/origin/rados_store.h"
+#include "cached/server/cached_metadata.h"
+#include "cached/server/session_server.h"
+#include "cached/server/shard.h"
+#include "cached/server/ssd_status.h"
+#include "cached/server/status.h"
+#include "cached/ssd_tier/ssd_tier.h"
+#include "cached/volume/dir_volume.h"
+#include "cached/volume/rados_volume.h"
+#include "cached/volume/volume_ids.h"
+
+namespace cached {
+namespace {
+
+constexpr int kExitFailure = 1;
+constexpr int kExitBadConfiguration = 2;
+
+// Everything that runs, in order of construction; members are destroyed in reverse.
+struct Daemon {
+  std::unique_ptr<memory_tier::SharedMemory> memory;
+  std::vector<std::unique_ptr<server::Shard>> shards;
+  std::unique_ptr<ssd_tier::SsdTier> ssd;  // null: no SSD tier
+  std::unique_ptr<memory_tier::NameTable> names;
+  std::vector<std::unique_ptr<volume::Volume>> volumes;
+  std::unique_ptr<server::SessionServer> sessions;
+  std::unique_ptr<server::SsdReporter> ssd_reporter;
+  std::unique_ptr<server::StatusReporter> reporter;
+  std::unique_ptr<admin::ControlServer> control;
+
+  ~Daemon();
+  Status start(const Config& config);
+
+ private:
+  Status start_memory(const Config& config);
+  void make_ssd_tier(const Config& config);
+  Status start_volumes(const Config& config);
+  Status start_rados_volume(const VolumeConfig& config, uint16_t id);
+  Status start_servers(const Config& config);
+  std::vector<server::Shard*> shard_pointers() const;
+};
+
+std::vector<server::Shard*> Daemon::shard_pointers() const {
+  std::vector<server::Shard*> pointers;
+  for (const auto& shard : shards) pointers.push_back(shard.get());
+  return pointers;
+}
+
+Status Daemon::start(const Config& config) {
+  CACHED_RETURN_IF_ERROR(start_memory(config));
+  CACHED_RETURN_IF_ERROR(start_volumes(config));
+  return start_servers(config);
+}
+
+Status Daemon::start_memory(const Config& config) {
+  memory_tier::SharedMemory::Options options;
+  options.arena_bytes = config.memory.size_bytes;
+  options.shards = effective_shards(config.daemon);
+  options.index_entries = config.memory.index_entries;
+  options.name_entries = config.memory.name_entries;
+  options.huge_pages = config.memory.huge_pages;
+  Result<std::unique_ptr<memory_tier::SharedMemory>> made = memory_tier::SharedMemory::create(options);
+  if (!made.ok()) return made.status();
+  memory = std::move(made).value();
+  names = std::make_unique<memory_tier::NameTable>(memory->superblock()->name_hash_key, memory->name_writer(),
+                                                   memory->inode_writer());
+  unsigned fetches = 0;
+  for (const VolumeConfig& volume : config.volumes) fetches = std::max(fetches, volume.fetch_in_flight);
+  for (unsigned i = 0; i < options.shards; ++i) {
+    Result<std::unique_ptr<server::Shard>> shard =
+        server::Shard::create({i, options.shards, std::max(fetches, 1U)}, *memory);
+    if (!shard.ok()) return shard.status();
+    shards.push_back(std::move(shard).value());
+  }
+  for (const auto& shard : shards) shard->set_peers(shard_pointers());
+  if (!config.devices.empty()) make_ssd_tier(config);
+  for (const auto& shard : shards) shard->start();
+  memory->start_preparing();
+  if (ssd) ssd->start();
+  return Status();
+}
+
+// A file that is not there is made by the first try to open it, on the thread that opens it; never below
+// /dev, where it would lie in memory.
+Result<std::unique_ptr<io::Device>> open_device(const DeviceConfig& device) {
+  const bool may_create = device.size_bytes != 0 && !device.path.starts_with("/dev/");
+  if (may_create && ::access(device.path.c_str(), F_OK) != 0) {
+    CACHED_RETURN_IF_ERROR(io::preallocate_file(device.path, device.size_bytes));
+  }
+  Result<std::unique_ptr<io::FileDevice>> opened =
+      io::FileDevice::open(device.path, io::FileDevice::Access::kReadWrite, device.size_bytes);
+  if (!opened.ok()) return opened.status();
+  return std::unique_ptr<io::Device>(std::move(opened).value());
+}
+
+void Daemon::make_ssd_tier(const Config& config) {
+  ssd_tier::SsdTier::Options options;
+  for (const DeviceConfig& device : config.devices) {
+    options.devices.push_back({device.path, [device] { return open_device(device); }, device.queue_depth});
+  }
+  options.memory_bytes = config.memory.size_bytes;
+  options.index_limit_bytes = effective_index_bytes(config.ssd);
+  options.queue_limit_bytes =
+      std::min<uint64_t>(options.queue_limit_bytes, config.memory.size_bytes / shards.size() / 8);
+  options.device_timeout_ns = config.ssd.device_timeout_ms * kNanosecondsPerMillisecond;
+  std::vector<io::Reactor*> reactors;
+  for (const auto& shard : shards) reactors.push_back(&shard->reactor());
+  ssd = std::make_unique<ssd_tier::SsdTier>(options, reactors);
+  for (const auto& shard : shards) shard->set_ssd(*ssd);
+}
+
+Status Daemon::start_volumes(const Config& config) {
+  if (::mkdir(config.daemon.state_dir.c_str(), 0700) != 0 && errno != EEXIST) {
+    return config.error("daemon.state_dir", std::string("cannot make the directory: ") + strerror(errno));
+  }
+  const Result<volume::IdentityKey> key = volume::load_identity_key(config.daemon.state_dir);
+  if (!key.ok()) return key.status();
+  std::vector<std::string> volume_names;
+  for (const VolumeConfig& volume : config.volumes) volume_names.push_back(volume.name);
+  const Result<volume::VolumeIds> ids = volume::VolumeIds::load(config.daemon.state_dir, volume_names);
+  if (!ids.ok()) return ids.status();
+  for (const VolumeConfig& volume : config.volumes) {
+    const uint16_t id = ids->of(volume.name);
+    if (volume.kind == VolumeKind::kRados) {
+      CACHED_RETURN_IF_ERROR(start_rados_volume(volume, id));
+      continue;
+    }
+    Result<std::unique_ptr<volume::DirVolume>> made =
+        volume::DirVolume::create(volume, id, *key, shards.front()->reactor(), *names);
+    if (!made.ok()) return made.status();
+    volumes.push_back(std::move(made).value());
+  }
+  return Status();
+}
+
+// The cluster may be away: the volume comes up when it can.
+Status Daemon::start_rados_volume(const VolumeConfig& config, uint16_t id) {
+  origin::RadosOptions cluster;
+  cluster.conf_file = config.rados.ceph_conf;
+  cluster.user = config.rados.ceph_user;
+  cluster.keyring = config.rados.keyring;
+  cluster.pool = config.rados.pool;
+  cluster.metadata_pool = config.rados.metadata_pool;
+  cluster.rados_namespace = config.rados.rados_namespace;
+  cluster.origin_timeout_ms = config.rados.origin_timeout_ms;
+  Result<std::shared_ptr<origin::RadosStore>> store = origin::RadosStore::open(cluster);
+  if (!store.ok()) return store.status().with_context("volume " + config.name);
+  volume::RadosVolume::Options options;
+  options.name = config.name;
+  options.source = config.source;
+  options.dataset = config.rados.dataset;
+  options.id = id;
+  auto metadata = std::make_unique<server::CachedMetadata>(shard_pointers(), memory->arena(), id);
+  server::CachedMetadata* const metadata_source = metadata.get();
+  Result<std::unique_ptr<volume::RadosVolume>> made = volume::RadosVolume::create(
+      options, std::move(store).value(), std::move(metadata), shards.front()->reactor(), *names);
+  if (!made.ok()) return made.status().with_context("volume " + config.name);
+  metadata_source->set_source(made->get());
+  volumes.push_back(std::move(made).value());
+  return Status();
+}
+
+Status Daemon::start_servers(const Config& config) {
+  std::map<std::string, volume::Volume*> by_name;
+  std::vector<volume::Volume*> pointers;
+  for (const auto& volume : volumes) {
+    by_name.emplace(volume->name(), volume.get());
+    pointers.push_back(volume.get());
+  }
+  Result<std::unique_ptr<server::SessionServer>> session_server =
+      server::SessionServer::create({config.daemon.socket, config.daemon.group, config.daemon.max_sessions},
+                                    *memory, shard_pointers(), by_name);
+  if (!session_server.ok()) return session_server.status();
+  sessions = std::move(session_server).value();
+  ssd_reporter =
+      std::make_unique<server::SsdReporter>(shard_pointers(), ssd.get(), effective_index_bytes(config.ssd));
+  reporter = std::make_unique<server::StatusReporter>(*memory, *names, shard_pointers(), pointers, *sessions,
+                                                      *ssd_reporter);
+  server::StatusReporter* const source = reporter.get();
+  server::SsdReporter* const devices = ssd_reporter.get();
+  Result<std::unique_ptr<admin::ControlServer>> control_server = admin::ControlServer::create(
+      config.daemon.control_socket,
+      {{"status", [source](const auto&) { return source->status(); }},
+       {"sessions", [source](const auto&) { return source->sessions(); }},
+       {"volumes", [source](const auto&) { return source->volumes(); }},
+       {"devices", [devices](const auto&) { return devices->devices(); }},
+       {"drain", admin::for_operator([devices](const auto& request) { return devices->drain(request); })},
+       {"undrain",
+        admin::for_operator([devices](const auto& request) { return devices->undrain(request); })}});
+  if (!control_server.ok()) return control_server.status();
+  control = std::move(control_server).value();
+  return Status();
+}
+
+Daemon::~Daemon() {
+  control.reset();
+  reporter.reset();
+  ssd_reporter.reset();
+  sessions.reset();
+  // With the sessions gone no request starts; those that run end at the pace of their sources.
+  if (ssd) ssd->stop();
+  for (const auto& shard : shards) shard->stop();
+  if (memory) memory->stop_preparing();
+  volumes.clear();
+  names.reset();
+  ssd.reset();
+  shards.clear();
+}
+
+// Every mount needs a few descriptors and every volume keeps files open: take what the hard limit allows.
+void raise_descriptor_limit() {
+  rlimit limit{};
+  if (::getrlimit(RLIMIT_NOFILE, &limit) != 0) return;
+  limit.rlim_cur = limit.rlim_max;
+  ::setrlimit(RLIMIT_NOFILE, &limit);
+}
+
+int fail(const Status& status) {
+  std::fprintf(stderr, "cached: %s\n", status.message().c_str());
+  return kExitFailure;
+}
+
+int run(const Config& config) {
+  // Blocked before any thread starts, so that only the wait below takes them.
+  sigset_t signals;
+  sigemptyset(&signals);
+  for (const int signal : {SIGTERM, SIGINT}) sigaddset(&signals, signal);
+  ::pthread_sigmask(SIG_BLOCK, &signals, nullptr);
+  ::signal(SIGPIPE, SIG_IGN);
+  ::umask(0077);
+  raise_descriptor_limit();
+
+  Daemon daemon;
+  if (const Status status = daemon.start(config); !status.ok()) return fail(status);
+  log_info("cached {} serves {} volumes on {}, {} of memory, {} shards", CACHED_VERSION,
+           config.volumes.size(), config.daemon.socket, format_size(config.memory.size_bytes),
+           daemon.shards.size());
+  ::sd_notify(0, "READY=1");
+  int signal = 0;
+  ::sigwait(&signals, &signal);
+  ::sd_notify(0, "STOPPING=1");
+  log_info("ending on signal {}", signal);
+  return 0;
+}
+
+}  // namespace
+}  // namespace cached
+
+int main(int argc, char** argv) {
+  CLI::App app("cached: one cache for all mounts of a node. Configuration: see /etc/cached/cached.toml.");
+  std::string config_file = "/etc/cached/cached.toml";
+  bool check_only = false;
+  bool foreground = false;
+  app.add_option("--config", config_file, "the configuration, TOML")->capture_default_str();
+  app.add_flag("--check-config", check_only,
+               "check the configuration, say what is wrong, and exit (2 if anything is)");
+  app.add_flag("--foreground", foreground,
+               "stay in the foreground (the default; accepted for service managers)");
+  app.set_version_flag("--version", CACHED_VERSION);
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::Success& success) {
+    return app.exit(success);
+  } catch (const CLI::ParseError& error) {
+    std::fprintf(stderr, "cached: %s; cached --help shows what can be said\n", error.what());
+    return cached::kExitBadConfiguration;
+  }
+
+  const cached::Result<cached::Config> config = cached::load_config(config_file);
+  cached::Status status = config.status();
+  if (status.ok()) status = cached::check_sources(*config);
+  if (!status.ok()) {
+    std::fprintf(stderr, "cached: %s\n", status.message().c_str());
+    return cached::kExitBadConfiguration;
+  }
+  // A dead SSD must not keep a node from starting: what is wrong with devices stops only who asks.
+  const cached::Status devices = cached::check_devices(*config);
+  if (check_only && !devices.ok()) {
+    std::fprintf(stderr, "cached: %s\n", devices.message().c_str());
+    return cached::kExitBadConfiguration;
+  }
+  if (check_only) {
+    std::printf("%s: ok\n", config_file.c_str());
+    return 0;
+  }
+  if (::sodium_init() < 0) return cached::fail(cached::Status(EIO, "libsodium cannot start"));
+  if (const cached::Status log =
+          cached::init_log("cached", config->daemon.log_level, config->daemon.log_file);
+      !log.ok()) {
+    return cached::fail(log);
+  }
+  if (!devices.ok()) cached::log_warning("{}; going on without it until it can be used", devices.message());
+  return cached::run(*config);
+}

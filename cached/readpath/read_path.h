@@ -1,0 +1,204 @@
+// ReadPath: memory, then SSD, then origin, by key alone; one fetch for all who wait.
+//
+// One for each shard, owned by its thread; it sees only blocks of extents that belong to the shard. A read
+//   1. looks which of its blocks are present, which are being fetched, which are missing, and of those which
+//   an
+//      SSD holds;
+//   2. takes slots for the missing, all or none, holding nothing meanwhile (slot_queue.h);
+//   3. looks again, since it may have waited; pins what is present, joins what is in flight, fetches the rest
+//      in runs of neighbouring blocks, one command a run;
+//   4. waits for the fetches that it joined or started, and returns pinned slots.
+// A fetch belongs to the read path, not to the request that caused it: a requester that dies or gives up
+// changes nothing, one that joins late waits for the rest only. If slots cannot be had in time, the bytes are
+// read into the requester's own buffer instead.
+//
+// Pieces. The origin gives whole blocks. From an SSD a reader who wants a small part of a block gets the
+// chunks around it and no more; read-ahead and large reads get whole blocks. A fetch is of a piece [start,
+// start + length) of a block, and is joined by those who want a part of that piece.
+//
+// An SSD that fails. The fetch ends with `again`: its entries are gone from the SSD's index by then, so those
+// who waited look once more and find the origin's turn come.
+#pragma once
+
+#include <cstdint>
+#include <deque>
+#include <memory>
+#include <unordered_map>
+#include <utility>
+#include <vector>
+
+#include "cached/io/reactor.h"
+#include "cached/io/task.h"
+#include "cached/memory_tier/memory_tier.h"
+#include "cached/origin/source.h"
+#include "cached/readpath/fetch_gate.h"
+#include "cached/readpath/slot_queue.h"
+#include "cached/ssd_tier/ssd_shard.h"
+#include "cached/ssd_tier/writer.h"
+#include "shm/session_layout.h"
+#include "shm/types.h"
+
+namespace cached::readpath {
+
+struct ReadRequest {
+  uint16_t volume = 0;
+  uint16_t data_set = 0;
+  origin::Source* source = nullptr;  // outlives the read
+  shm::Handle handle;
+  shm::ObjectId object;
+  uint64_t offset = 0;  // in the object
+  uint32_t length =
+      0;  // within one extent; at most kMaximumReadBytes for read(), kExtentBytes for prefetch()
+  // Where bytes go when slots cannot be had: at least length + kReadBufferSlackBytes. Must stay mapped for
+  // the read.
+  std::byte* buffer = nullptr;
+  uint64_t buffer_bytes = 0;
+};
+
+struct ReadResult {
+  origin::Outcome outcome;
+  // Either pinned pieces in order, each with one pin that the caller gives back with unpin()...
+  struct Pinned {
+    memory_tier::SlotId slot;
+    shm::Extent extent;
+  };
+  std::vector<Pinned> pieces = {};
+  // ...or bytes at this offset of the buffer.
+  bool in_buffer = false;
+  uint64_t buffer_offset = 0;
+};
+
+struct ReadPathStats {
+  uint64_t reads = 0;
+  uint64_t fetched_blocks = 0;
+  uint64_t prefetch_bytes = 0;
+  uint64_t prefetch_dropped = 0;
+  uint64_t buffer_answers = 0;  // reads answered through the session's buffer for want of slots
+  uint64_t ssd_retries = 0;     // fetches from an SSD that failed and went to the origin
+};
+
+// The shard's part of the SSD tier, as the read path uses it.
+struct SsdParts {
+  ssd_tier::SsdShard* shard = nullptr;
+  ssd_tier::Writer* writer = nullptr;
+  ssd_tier::AdmissionPolicy* policy = nullptr;
+};
+
+class ReadPath {
+ public:
+  struct Options {
+    unsigned fetches_in_flight = 64;              // commands at the origin
+    uint64_t slot_wait_ns = 20'000'000;           // before a read goes through the session's buffer
+    uint64_t prefetch_limit_bytes = 64ULL << 20;  // read-ahead that has slots and is not there yet
+  };
+  ReadPath(io::Reactor& reactor, memory_tier::MemoryTier& tier, const Options& options);
+  // Puts the SSD tier between memory and origin; before the first read. Its writer's `done` leads to
+  // written_to_ssd(). `queue_depths`: commands in flight, for each device.
+  void set_ssd(const SsdParts& ssd, const std::vector<unsigned>& queue_depths);
+  // The writer is through with a slot that was offered to it.
+  void written_to_ssd(const ssd_tier::Writer::Offer& offer, bool written);
+
+  // Reads; either all of it or an error.
+  io::Task<ReadResult> read(ReadRequest request);
+  // Fetches what is missing in the background, as far as slots can be had at once. A hint.
+  io::Task<void> prefetch(ReadRequest request);
+  // Gives one pin back.
+  void unpin(memory_tier::SlotId slot);
+
+  const ReadPathStats& stats() const { return stats_; }
+
+ private:
+  // A piece of a block that is on its way. Joiners count themselves in `waiters` and get one pin each when it
+  // is published.
+  struct Fetch {
+    unsigned waiters = 0;
+    io::Event done;
+    origin::Outcome outcome;
+    bool again = false;  // the SSD failed: look once more
+    memory_tier::SlotId slot;
+    uint32_t start = 0;  // in the block
+    uint32_t length = 0;
+    FetchGate* gate = nullptr;  // where it waits for its turn
+    std::shared_ptr<FetchGate::Ticket> ticket;
+    bool covers(uint32_t begin, uint32_t end) const { return start <= begin && end <= start + length; }
+  };
+  struct KeyHash {
+    size_t operator()(const shm::BlockKey& key) const;
+  };
+  struct KeyEqual {
+    bool operator()(const shm::BlockKey& a, const shm::BlockKey& b) const { return a.same_block(b); }
+  };
+  // What of a block must be fetched, and from where.
+  struct Need {
+    uint32_t block = 0;
+    uint32_t start = 0;
+    uint32_t length = 0;                      // of the piece; unknown (0) for the origin
+    std::optional<ssd_tier::Found> ssd = {};  // nothing: the origin
+  };
+  // Neighbouring pieces that one command reads.
+  struct Run {
+    std::vector<shm::BlockKey> keys;
+    std::vector<std::shared_ptr<Fetch>> fetches;
+    std::shared_ptr<origin::ObjectReader> reader;  // null: the SSD
+    std::optional<ssd_tier::Found> last_found;     // of an SSD's run: where its last block lies
+    std::shared_ptr<FetchGate::Ticket> ticket;
+    uint64_t length = 0;      // bytes of content
+    bool background = false;  // counts as read-ahead, whoever joined it since
+  };
+  // What one block of a request turned out to be.
+  struct BlockState {
+    shm::BlockKey key;
+    std::shared_ptr<Fetch> fetch;          // waited for
+    memory_tier::MemoryTier::Piece piece;  // pinned, if fetch is null
+  };
+
+  shm::BlockKey key_of(const ReadRequest& request, uint32_t block) const;
+  std::shared_ptr<Fetch> in_flight_for(const shm::BlockKey& key, uint32_t begin, uint32_t end) const;
+  // What of the request is neither present nor on its way. `whole`: nothing less than blocks.
+  std::vector<Need> needs_of(const ReadRequest& request, bool whole) const;
+  // Fills in the lengths that the origin's reader knows. False: it must be opened first.
+  static bool complete_needs(const std::shared_ptr<origin::ObjectReader>& reader, std::vector<Need>* needs);
+  // Pins, joins or starts fetching every block of the request, without suspending. False, with nothing
+  // changed, if `slots` do not suffice for what is missing now. Takes from `slots` what it needs.
+  bool gather(const ReadRequest& request, const std::shared_ptr<origin::ObjectReader>& reader,
+              std::vector<memory_tier::SlotId>* slots, std::vector<BlockState>* states);
+  static std::vector<uint32_t> lengths_of(const std::vector<Need>& needs);
+  bool slots_suffice(const std::vector<Need>& needs, const std::vector<memory_tier::SlotId>& slots) const;
+  // Enters a Fetch with a slot of `slots` for each of `needs` into in_flight_ and groups them into commands.
+  std::vector<Run> plan_fetches(const ReadRequest& request, const std::vector<Need>& needs,
+                                const std::shared_ptr<origin::ObjectReader>& reader,
+                                std::vector<memory_tier::SlotId>* slots, Priority priority);
+  bool joins_run(const Run& run, const Need& need) const;
+  io::Task<void> fetch_run(Run run);
+  io::Task<void> fetch_from_origin(const Run& run);
+  io::Task<void> fetch_from_ssd(const Run& run);
+  void leave_flight(const Run& run);
+  void enter_memory(const shm::BlockKey& key, const Fetch& fetch, memory_tier::Retention retention);
+  memory_tier::Retention retention_of(const Fetch& fetch, bool on_ssd);
+  // Besides, offers the block to the SSD.
+  void publish_from_origin(const shm::BlockKey& key, Fetch& fetch);
+  void offer(const shm::BlockKey& key, memory_tier::SlotId slot, uint32_t length);
+  // Blocks that the SSD had room for when its queue had none have their turn, if they are in memory still.
+  void offer_refused();
+  // Waits for what was joined or started and turns it into extents. Nothing: an SSD failed, look again.
+  io::Task<std::optional<ReadResult>> finish(const ReadRequest& request, std::vector<BlockState> states);
+  io::Task<ReadResult> read_into_buffer(const ReadRequest& request,
+                                        std::shared_ptr<origin::ObjectReader> reader);
+  void give_back(std::vector<memory_tier::SlotId>* slots);
+
+  io::Reactor& reactor_;
+  memory_tier::MemoryTier& tier_;
+  Options options_;
+  SlotQueue slots_;
+  SsdParts ssd_;
+  FetchGate gate_;                                     // at the origin
+  std::vector<std::unique_ptr<FetchGate>> ssd_gates_;  // by device
+  std::unordered_multimap<shm::BlockKey, std::shared_ptr<Fetch>, KeyHash, KeyEqual> in_flight_;
+  // The last blocks that were worth writing and were not accepted.
+  std::deque<std::pair<shm::BlockKey, memory_tier::SlotId>> refused_;
+  uint64_t reopenings_seen_ = 0;  // of the policy
+  uint64_t prefetching_bytes_ = 0;
+  ReadPathStats stats_;
+};
+
+}  // namespace cached::readpath

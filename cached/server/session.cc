@@ -1,0 +1,59 @@
+// A client's session memory: see session.h.
+#include "cached/server/session.h"
+
+#include <fcntl.h>
+#include <sys/eventfd.h>
+#include <sys/mman.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+
+#include "base/clock.h"
+#include "base/log.h"
+
+namespace cached::server {
+
+Result<std::shared_ptr<Session>> Session::create(uint64_t id, const Peer& peer, const shm::Hello& hello,
+                                                 volume::Volume* volume, unsigned shards) {
+  std::shared_ptr<Session> session(new Session());
+  session->id_ = id;
+  session->peer_ = peer;
+  session->label_ = hello.label;
+  session->volume_ = volume;
+  session->snapshot_ = hello.snapshot;
+  session->started_ns_ = system_clock().monotonic_ns();
+  session->geometry_ =
+      shm::make_session_geometry(hello.queue_count, hello.queue_depth, hello.buffer_bytes, shards);
+
+  const auto bytes = static_cast<off_t>(session->geometry_.total_bytes);
+  session->memory_fd_.reset(::memfd_create("cached-session", MFD_CLOEXEC | MFD_ALLOW_SEALING));
+  const int fd = session->memory_fd_.get();
+  if (fd < 0 || ::fchmod(fd, 0600) != 0 || ::ftruncate(fd, bytes) != 0 || ::fallocate(fd, 0, 0, bytes) != 0) {
+    return Status::from_errno("cannot make the memory of a session");
+  }
+  void* const memory = ::mmap(nullptr, static_cast<size_t>(bytes), PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+  if (memory == MAP_FAILED) return Status::from_errno("cannot map the memory of a session");
+  session->memory_ = static_cast<std::byte*>(memory);
+  ::madvise(memory, static_cast<size_t>(bytes), MADV_DONTDUMP);
+  if (::fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) != 0) {
+    return Status::from_errno("cannot seal the memory of a session");
+  }
+  session->header()->geometry = session->geometry_;
+  for (unsigned shard = 0; shard < shards; ++shard) {
+    session->eventfds_.emplace_back(::eventfd(0, EFD_CLOEXEC));
+    if (!session->eventfds_.back().valid()) return Status::from_errno("cannot make an eventfd for a session");
+  }
+  return session;
+}
+
+Session::~Session() {
+  if (memory_ != nullptr) ::munmap(memory_, geometry_.total_bytes);
+}
+
+void Session::end_service(const std::string& why) {
+  if (!serving_.exchange(false)) return;
+  log_warning("session {} (pid {}, {}): {}; its service ends", id_, peer_.pid, printable(label_), why);
+  const int socket = socket_.load(std::memory_order_acquire);
+  if (socket >= 0) ::shutdown(socket, SHUT_RDWR);
+}
+
+}  // namespace cached::server

@@ -1,0 +1,132 @@
+// Shard: one reactor and everything its thread owns: its regions of the arena, its partition of the block
+// index, its part of the read path, and the queues of sessions that it serves.
+//
+// A request is copied from its ring once, checked, and run as a coroutine: READ hops to the shard that owns
+// the extent, everything about names to shard 0, and the completion is written back here, on the shard that
+// serves the queue.
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <unordered_map>
+#include <vector>
+
+#include "cached/io/reactor.h"
+#include "cached/memory_tier/memory_tier.h"
+#include "cached/memory_tier/shared_memory.h"
+#include "cached/readpath/read_path.h"
+#include "cached/server/session.h"
+#include "cached/ssd_tier/ssd_tier.h"
+
+namespace cached::server {
+
+struct ShardStats {
+  memory_tier::MemoryTierStats memory;
+  readpath::ReadPathStats reads;
+  uint64_t requests = 0;
+  uint64_t violations = 0;
+  uint64_t running = 0;
+};
+
+// What a shard has to tell of the SSD tier.
+struct ShardSsdStats {
+  ssd_tier::SsdShardStats shard;
+  ssd_tier::WriterStats writer;
+  ssd_tier::AdmissionPolicy::Figures policy;
+  std::vector<Histogram> read_latency_us;                // by device
+  std::vector<ssd_tier::SsdIndex::DeviceTotals> totals;  // by device
+  std::vector<ssd_tier::DeviceLog::SegmentCounts>
+      segments;  // by device; zeros where another shard is its home
+};
+
+class Shard {
+ public:
+  struct Options {
+    unsigned index = 0;
+    unsigned shards = 1;
+    unsigned fetches_in_flight = 64;
+  };
+  static Result<std::unique_ptr<Shard>> create(const Options& options, memory_tier::SharedMemory& memory);
+  ~Shard();
+
+  // All shards, in order of index; before start().
+  void set_peers(std::vector<Shard*> peers) { peers_ = std::move(peers); }
+  // Puts the SSD tier below memory; before start(). It outlives the reactor's thread.
+  void set_ssd(ssd_tier::SsdTier& ssd);
+  void start() { reactor_->start(); }
+  void stop() { reactor_->stop(); }
+  io::Reactor& reactor() { return *reactor_; }
+
+  // From here on: the shard's own thread (post to it).
+  readpath::ReadPath& read_path() { return *read_path_; }
+  void add_session(std::shared_ptr<Session> session);
+  // The socket has closed: no request is taken any more; hazards and pins go on counting.
+  void stop_serving(uint64_t session_id);
+  // The process is gone: pins are given back, hazards no longer count.
+  void remove_session(uint64_t session_id);
+  ShardStats stats() const;
+  ShardSsdStats ssd_stats() const;
+
+ private:
+  // Slots that a READ left pinned, until RELEASE.
+  struct PinnedRead {
+    Shard* owner = nullptr;
+    std::vector<memory_tier::SlotId> slots;
+  };
+  // A queue as its serving shard knows it; the ring's own indices are only written, never believed.
+  struct Queue {
+    shm::QueueView view;
+    uint32_t submission_head = 0;
+    uint32_t completion_tail = 0;
+    unsigned prefetches = 0;
+    std::vector<uint64_t> running;  // numbers of the requests that have no completion yet
+    std::unordered_map<uint64_t, PinnedRead> pinned;
+  };
+  struct Attached {
+    std::shared_ptr<Session> session;
+    std::vector<Queue> queues;          // by queue index; those of other shards are unused
+    std::vector<uint64_t> touch_tails;  // by queue index: touches of all queues that this shard has seen
+  };
+  using AttachedPointer = std::shared_ptr<Attached>;
+
+  explicit Shard(const Options& options) : options_(options) {}
+  bool serves(const Session& session, unsigned queue) const {
+    return (session.id() + queue) % options_.shards == options_.index;
+  }
+  bool poll();
+  bool drain(const AttachedPointer& attached, unsigned queue);
+  // Checks a copied submission; why it breaks the protocol, or null.
+  const char* violation_in(const Queue& queue, const shm::Submission& submission) const;
+  void dispatch(const AttachedPointer& attached, unsigned queue, const shm::Submission& submission);
+  void release(const AttachedPointer& attached, unsigned queue, uint64_t request_number);
+  void give_back(PinnedRead pinned, Session& session);
+  void complete(const AttachedPointer& attached, unsigned queue, shm::Completion completion);
+  io::Task<void> wait_for_doorbell(AttachedPointer attached);
+  io::Task<void> serve(AttachedPointer attached, unsigned queue, shm::Submission submission);
+  io::Task<void> serve_read(AttachedPointer attached, unsigned queue, shm::Submission submission);
+  io::Task<void> serve_prefetch(AttachedPointer attached, unsigned queue, shm::Submission submission);
+  io::Task<shm::Completion> serve_inode(AttachedPointer attached, unsigned queue, shm::Submission submission);
+  io::Task<shm::Completion> serve_bytes(AttachedPointer attached, unsigned queue, shm::Submission submission);
+  io::Task<shm::Completion> serve_directory(AttachedPointer attached, unsigned queue,
+                                            shm::Submission submission);
+  readpath::ReadRequest read_request(const Attached& attached, unsigned queue,
+                                     const shm::Submission& submission) const;
+  Shard& owner_of(const Session& session, const shm::Submission& submission) const;
+  void scan_hazards(std::vector<uint32_t>* pages) const;
+  void collect_touches();
+
+  Options options_;
+  std::vector<Shard*> peers_;
+  std::unique_ptr<io::Reactor> reactor_;
+  std::unique_ptr<memory_tier::MemoryTier> tier_;
+  std::unique_ptr<readpath::ReadPath> read_path_;
+  ssd_tier::SsdTier* ssd_ = nullptr;
+  io::BufferRange own_memory_;  // its regions of the arena
+  std::vector<AttachedPointer> sessions_;
+  uint64_t insertions_seen_ = 0;
+  uint64_t requests_ = 0;
+  uint64_t violations_ = 0;
+  uint64_t running_ = 0;  // coroutines of requests
+};
+
+}  // namespace cached::server

@@ -1,0 +1,83 @@
+// A volume: a namespace (handles, names, attributes) and the origin of its objects, behind one interface for
+// all kinds.
+//
+// Calls are coroutines that may be made from any shard; a volume runs them on its metadata shard (shard 0),
+// which is also the one writer of the name table, and returns to the caller's reactor. Answers enter the name
+// table on the way.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "cached/io/reactor.h"
+#include "cached/io/task.h"
+#include "cached/origin/dir_file.h"
+#include "cached/origin/source.h"
+#include "shm/types.h"
+
+namespace cached::volume {
+
+using origin::Outcome;
+
+struct InodeAnswer {
+  Outcome outcome;
+  shm::InodeInfo info = {};
+};
+
+struct BytesAnswer {
+  Outcome outcome;
+  std::string bytes = {};
+};
+
+struct DirectoryItem {
+  std::string name;
+  uint64_t ino = 0;
+  uint64_t next_cookie = 0;
+  uint8_t type = 0;  // DT_*
+  bool has_info = false;
+  shm::InodeInfo info = {};
+};
+
+struct DirectoryAnswer {
+  Outcome outcome;
+  std::vector<DirectoryItem> items = {};
+  bool end = false;
+};
+
+struct StatisticsAnswer {
+  Outcome outcome;
+  shm::VolumeStatistics statistics = {};
+};
+
+class Volume : public origin::Source {
+ public:
+  // Immutable for the volume's life; any thread.
+  virtual const std::string& name() const = 0;
+  virtual const std::string& source() const = 0;
+  virtual uint16_t id() const = 0;
+
+  // The root of a snapshot, or (0) of the volume as it is now and will be. Blocking; called once for each new
+  // session from the session thread, which may wait a moment. EINVAL: the volume has no snapshots; ENOENT:
+  // not that one.
+  virtual InodeAnswer root(uint64_t snapshot) = 0;
+
+  virtual io::Task<InodeAnswer> lookup(io::Reactor& caller, shm::Handle parent, std::string name) = 0;
+  virtual io::Task<InodeAnswer> attributes(io::Reactor& caller, shm::Handle handle) = 0;
+  // Walks `path` ("a/b/c", empty for the root) and makes every inode on it known.
+  virtual io::Task<InodeAnswer> resolve(io::Reactor& caller, std::string path) = 0;
+  virtual io::Task<BytesAnswer> read_link(io::Reactor& caller, shm::Handle handle) = 0;
+  virtual io::Task<BytesAnswer> get_xattr(io::Reactor& caller, shm::Handle handle, std::string name) = 0;
+  virtual io::Task<BytesAnswer> list_xattrs(io::Reactor& caller, shm::Handle handle) = 0;
+  // Entries from `cookie` on, without "." and "..": at most `maximum_items`.
+  virtual io::Task<DirectoryAnswer> read_directory(io::Reactor& caller, shm::Handle handle, uint64_t cookie,
+                                                   bool with_attributes, unsigned maximum_items) = 0;
+  // Bytes and files of the data set. Any thread that runs coroutines.
+  virtual io::Task<StatisticsAnswer> statistics(io::Reactor& caller) = 0;
+  // What is known of them now, without waiting. Any thread.
+  virtual shm::VolumeStatistics known_statistics() const = 0;
+
+  virtual const origin::OriginCounters& origin_counters() const = 0;
+};
+
+}  // namespace cached::volume

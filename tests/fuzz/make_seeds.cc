@@ -1,0 +1,67 @@
+// Writes the seeds of the fuzzers into DIR/superblock, DIR/batch, DIR/footer and DIR/round_trip: what the
+// encoders make of segments of different entries.
+#include <cstdio>
+#include <filesystem>
+#include <fstream>
+#include <string>
+
+#include "cached/ssd_tier/superblock.h"
+#include "tests/fuzz/fuzz_support.h"
+
+namespace {
+
+using namespace cached::ssd_tier;
+
+bool write_seed(const std::filesystem::path& directory, const std::string& name,
+                std::span<const std::byte> bytes) {
+  std::filesystem::create_directories(directory);
+  std::ofstream file(directory / name, std::ios::binary);
+  for (const std::byte byte : bytes) file.put(static_cast<char>(byte));
+  file.close();
+  return !file.fail();
+}
+
+bool write_segment_seeds(const std::filesystem::path& directory, const std::string& name, uint32_t entries,
+                         uint32_t length_bytes) {
+  SegmentBuilder builder(fuzz::layout(), {fuzz::device(), fuzz::kSegment, make_sequence(1, 1)});
+  for (uint32_t i = 0; i < entries; ++i) {
+    if (!builder.add({{i, length_bytes}, i, 1, 2}, length_bytes + i, Checksums{})) break;
+  }
+  const Batch batch = builder.finish_batch();
+  std::vector<std::byte> batch_seed(2);  // at offset 0
+  batch_seed.insert(batch_seed.end(), batch.header.begin(), batch.header.end());
+
+  const Footer footer = builder.finish();
+  const std::span<const std::byte> bytes(footer.bytes);
+  const auto trailer = bytes.last<kTrailerBytes>();
+  const auto table = bytes.first(fuzz::get<uint32_t>(trailer, 28));
+  std::vector<std::byte> footer_seed(trailer.begin(), trailer.begin() + 64);
+  footer_seed.insert(footer_seed.end(), table.begin(), table.end());
+  return write_seed(directory / "batch", name, batch_seed) &&
+         write_seed(directory / "footer", name, footer_seed);
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  if (argc != 2) {
+    std::fprintf(stderr, "usage: fuzz_seeds DIR\n");
+    return 2;
+  }
+  const std::filesystem::path directory = argv[1];
+  bool good = write_segment_seeds(directory, "small", 50, 700) &&
+              write_segment_seeds(directory, "pages", 4, 16'384) &&
+              write_segment_seeds(directory, "blocks", 6, 131'000) &&
+              write_segment_seeds(directory, "one", 1, 1);
+  for (const uint64_t capacity : {cached::kGiB, 3 * cached::kTiB}) {
+    const SuperblockOnDevice encoded =
+        encode_superblock({fuzz::device(), layout_for(capacity, 512).value(), 3, 1'700'000'000});
+    good = good && write_seed(directory / "superblock", std::to_string(capacity),
+                              std::as_bytes(std::span<const SuperblockOnDevice, 1>(&encoded, 1)));
+  }
+  std::vector<std::byte> entries(401);
+  for (size_t i = 0; i < entries.size(); ++i) entries[i] = static_cast<std::byte>(i * 37 + 1);
+  good = good && write_seed(directory / "round_trip", "entries", entries);
+  if (!good) std::fprintf(stderr, "cannot write seeds into %s\n", argv[1]);
+  return good ? 0 : 1;
+}

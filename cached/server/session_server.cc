@@ -12,29 +12,19 @@
 #include <sys/un.h>
 
 #include <algorithm>
-#include <bit>
 #include <cstring>
 #include <future>
 
 #include "base/clock.h"
 #include "base/log.h"
-#include "base/units.h"
+#include "cached/server/request_check.h"
 
 namespace cached::server {
 namespace {
 
 constexpr uint64_t kHelloTimeoutNs = 5 * kNanosecondsPerSecond;
 constexpr size_t kMaximumPending = 64;
-constexpr uint64_t kMaximumSessionBytes = 256 * kMiB;
 constexpr int kSoPeerPidfd = 77;  // SO_PEERPIDFD, Linux 6.5; Debian 12's headers do not have it
-
-// The text of a fixed field, or nothing if it is not zero-terminated.
-template <size_t N>
-std::optional<std::string> text_of(const char (&field)[N]) {
-  const void* const end = std::memchr(field, 0, N);
-  if (end == nullptr) return std::nullopt;
-  return std::string(field, static_cast<const char*>(end));
-}
 
 // A pidfd of the socket's peer. Without SO_PEERPIDFD the pid could have been reused since it connected, which
 // can only make the session live as long as the wrong process: too long, never too short for the process that
@@ -46,23 +36,6 @@ UniqueFd pidfd_of(int socket, pid_t pid) {
   return UniqueFd(static_cast<int>(::syscall(SYS_pidfd_open, pid, 0)));
 }
 
-Status check_geometry(const shm::Hello& hello) {
-  if (hello.queue_count == 0 || hello.queue_count > shm::kMaximumQueues) {
-    return Status(
-        EINVAL, "the client asks for " + std::to_string(hello.queue_count) + " queues; 1 to 64 are possible");
-  }
-  if (hello.queue_depth < shm::kMinimumQueueDepth || hello.queue_depth > shm::kMaximumQueueDepth ||
-      !std::has_single_bit(hello.queue_depth)) {
-    return Status(EINVAL, "the client asks for a queue depth that is not a power of two from 4 to 256");
-  }
-  if (hello.buffer_bytes < shm::kMinimumBufferBytes || hello.buffer_bytes > shm::kMaximumBufferBytes ||
-      hello.buffer_bytes * hello.queue_count > kMaximumSessionBytes) {
-    return Status(EINVAL,
-                  "the client asks for buffers outside the limits (64 KiB to 16 MiB, 256 MiB in all)");
-  }
-  return Status();
-}
-
 }  // namespace
 
 Result<std::unique_ptr<SessionServer>> SessionServer::create(const Options& options,
@@ -72,6 +45,9 @@ Result<std::unique_ptr<SessionServer>> SessionServer::create(const Options& opti
   std::unique_ptr<SessionServer> server(
       new SessionServer(options, memory, std::move(shards), std::move(volumes)));
   if (Status status = server->listen(); !status.ok()) return status;
+  Result<std::unique_ptr<Greeter>> greeter = Greeter::create(system_clock());
+  if (!greeter.ok()) return greeter.status();
+  server->greeter_ = std::move(greeter).value();
   SessionServer* const self = server.get();
   server->thread_ = std::thread([self] { self->run(); });
   return server;
@@ -153,40 +129,46 @@ void SessionServer::on_all_shards(const std::function<void(Shard&)>& work) {
 void SessionServer::run() {
   ::pthread_setname_np(::pthread_self(), "sessions");
   for (;;) {
-    std::vector<pollfd> polled{{stop_event_.get(), POLLIN, 0}, {listener_.get(), POLLIN, 0}};
+    std::vector<pollfd> polled{
+        {stop_event_.get(), POLLIN, 0}, {listener_.get(), POLLIN, 0}, {greeter_->event_fd(), POLLIN, 0}};
+    const size_t first_pending = polled.size();
     for (const Pending& pending : pending_) polled.push_back({pending.socket.get(), POLLIN, 0});
     for (const Live& live : live_) {
       polled.push_back({live.socket.get(), POLLIN, 0});  // a negative descriptor is skipped
       polled.push_back({live.pidfd.get(), POLLIN, 0});
     }
-    int timeout_ms = -1;
-    const uint64_t now_ns = system_clock().monotonic_ns();
-    if (!pending_.empty()) {
-      const uint64_t first_ns = pending_.front().deadline_ns;  // the oldest is first
-      const uint64_t rest_ns = first_ns > now_ns ? first_ns - now_ns : 0;
-      timeout_ms = static_cast<int>(rest_ns / kNanosecondsPerMillisecond) + 1;
-    }
-    if (::poll(polled.data(), polled.size(), timeout_ms) < 0 && errno != EINTR) {
+    if (::poll(polled.data(), polled.size(), timeout_ms()) < 0 && errno != EINTR) {
       log_error("the session thread cannot poll: {}", strerror(errno));
       return;
     }
     if (polled[0].revents != 0) return;
     // From the back, so that removing one does not move those still to be looked at.
-    const size_t first_live = 2 + pending_.size();
+    const size_t first_live = first_pending + pending_.size();
     for (size_t i = live_.size(); i-- > 0;) {
       if (polled[first_live + 2 * i].revents != 0) close_socket(&live_[i]);
       if (polled[first_live + 2 * i + 1].revents != 0) forget(i);
     }
     const uint64_t after_ns = system_clock().monotonic_ns();
     for (size_t i = pending_.size(); i-- > 0;) {
-      const bool ready = polled[2 + i].revents != 0;
+      const bool ready = polled[first_pending + i].revents != 0;
       if (!ready && pending_[i].deadline_ns > after_ns) continue;
       Pending pending = std::move(pending_[i]);
       pending_.erase(pending_.begin() + static_cast<ptrdiff_t>(i));
       if (ready) greet(std::move(pending));
     }
+    take_roots();
     if (polled[1].revents != 0) accept_one();
   }
+}
+
+int SessionServer::timeout_ms() const {
+  const int root_ms = greeter_->timeout_ms();
+  if (pending_.empty()) return root_ms;
+  const uint64_t now_ns = system_clock().monotonic_ns();
+  const uint64_t first_ns = pending_.front().deadline_ns;  // the oldest is first
+  const uint64_t rest_ns = first_ns > now_ns ? first_ns - now_ns : 0;
+  const int hello_ms = static_cast<int>(rest_ns / kNanosecondsPerMillisecond) + 1;
+  return root_ms < 0 ? hello_ms : std::min(root_ms, hello_ms);
 }
 
 void SessionServer::accept_one() {
@@ -222,31 +204,53 @@ bool SessionServer::trusted(int socket, const Peer& peer) const {
 void SessionServer::greet(Pending pending) {
   shm::Hello hello;
   std::vector<UniqueFd> uninvited;  // closed at once
-  Status status = shm::receive_packet(pending.socket.get(), &hello, sizeof hello, &uninvited);
-  std::shared_ptr<Session> session;
-  if (status.ok()) {
-    Result<std::shared_ptr<Session>> admitted = admit(pending, hello);
-    status = admitted.status();
-    if (admitted.ok()) session = std::move(admitted).value();
-  } else if (status.error_number() == ECONNRESET) {
-    return;
-  }
-  if (!status.ok()) {
-    log_warning("refused a client (pid {}, uid {}): {}", pending.peer.pid, pending.peer.uid,
-                printable(status.message()));
-    shm::Welcome refusal;
-    refusal.error_number = status.error_number();
-    std::strncpy(refusal.error, status.message().c_str(), sizeof refusal.error - 1);
-    if (!shm::send_packet(pending.socket.get(), &refusal, sizeof refusal, {}).ok()) return;
-    return;
-  }
+  const Status received = shm::receive_packet(pending.socket.get(), &hello, sizeof hello, &uninvited);
+  if (received.error_number() == ECONNRESET) return;
+  if (!received.ok()) return refuse(pending.socket.get(), pending.peer, received);
+  Result<std::shared_ptr<Session>> admitted = admit(pending, hello);
+  if (!admitted.ok()) return refuse(pending.socket.get(), pending.peer, admitted.status());
+  const std::shared_ptr<Session> session = std::move(admitted).value();
   UniqueFd pidfd = pidfd_of(pending.socket.get(), pending.peer.pid);
   if (!pidfd.valid()) return;  // the process is gone already
-  Live live{session, std::move(pending.socket), std::move(pidfd)};
+  if (const Status asked = greeter_->ask(session->id(), session->volume(), session->snapshot()); !asked.ok())
+    return refuse(pending.socket.get(), pending.peer, asked);
+  asking_.emplace(session->id(), Asking{session, std::move(pending.socket), std::move(pidfd)});
+}
+
+void SessionServer::refuse(int socket, const Peer& peer, const Status& why) {
+  log_warning("refused a client (pid {}, uid {}): {}", peer.pid, peer.uid, printable(why.message()));
+  shm::Welcome refusal;
+  refusal.error_number = why.error_number();
+  std::strncpy(refusal.error, why.message().c_str(), sizeof refusal.error - 1);
+  // A client that is gone needs no answer.
+  (void)shm::send_packet(socket, &refusal, sizeof refusal, {});
+}
+
+void SessionServer::take_roots() {
+  for (const Greeter::Answer& answer : greeter_->take_answers()) {
+    auto asked = asking_.extract(answer.question);
+    begin_session(std::move(asked.mapped()), answer.root);
+  }
+}
+
+void SessionServer::begin_session(Asking asking, const volume::InodeAnswer& root) {
+  const std::shared_ptr<Session> session = std::move(asking.session);
+  if (!root.outcome.ok()) {
+    const std::string snapshot =
+        session->snapshot() == 0 ? "" : "snapshot " + std::to_string(session->snapshot()) + " of ";
+    const std::string why = root.outcome.error == ETIMEDOUT
+                                ? "it does not answer; look at the source, then try again"
+                                : std::strerror(root.outcome.error);
+    return refuse(
+        asking.socket.get(), session->peer(),
+        Status(root.outcome.error, "the root of " + snapshot + "volume " + session->volume()->name() +
+                                       " cannot be read (" + session->volume()->source() + "): " + why));
+  }
+  Live live{session, std::move(asking.socket), std::move(asking.pidfd)};
   session->set_socket(live.socket.get());
   // Before the client can publish a hazard, every shard must count it.
   on_all_shards([&](Shard& shard) { shard.add_session(session); });
-  const Status welcomed = welcome(live.socket.get(), *session);
+  const Status welcomed = welcome(live.socket.get(), *session, root);
   log_info("session {}: pid {}, uid {}, volume {}, {}", session->id(), session->peer().pid,
            session->peer().uid, session->volume()->name(), printable(session->label()));
   {
@@ -257,28 +261,19 @@ void SessionServer::greet(Pending pending) {
 }
 
 Result<std::shared_ptr<Session>> SessionServer::admit(const Pending& pending, const shm::Hello& hello) {
-  if (hello.magic != shm::kHelloMagic)
-    return Status(EPROTO, "the client does not speak the protocol of cached");
-  if (hello.version != shm::kProtocolVersion) {
-    return Status(EPROTO, "the client speaks version " + std::to_string(hello.version) +
-                              " of the protocol, this daemon " + std::to_string(shm::kProtocolVersion) +
-                              "; install the same release of both");
-  }
+  const Result<CheckedHello> checked = check_hello(hello);
+  if (!checked.ok()) return checked.status();
   if (!pending.trusted) {
     return Status(EACCES, "uid " + std::to_string(pending.peer.uid) +
                               " may not attach; run as root or join the group " +
                               (options_.group.empty() ? "that daemon.group names" : options_.group));
   }
-  CACHED_RETURN_IF_ERROR(check_geometry(hello));
-  const std::optional<std::string> volume_name = text_of(hello.volume);
-  if (!volume_name || !text_of(hello.label))
-    return Status(EINVAL, "the client's volume or label is not terminated");
-  const auto volume = volumes_.find(*volume_name);
+  const auto volume = volumes_.find(checked->volume);
   if (volume == volumes_.end()) {
-    return Status(
-        ENOENT, "no volume \"" + *volume_name + "\" is configured; `cachedctl volumes` lists those that are");
+    return Status(ENOENT, "no volume \"" + printable(checked->volume) +
+                              "\" is configured; `cachedctl volumes` lists those that are");
   }
-  if (live_.size() >= options_.max_sessions) {
+  if (live_.size() + asking_.size() >= options_.max_sessions) {
     return Status(EUSERS, "all " + std::to_string(options_.max_sessions) +
                               " sessions are in use; raise daemon.max_sessions");
   }
@@ -286,29 +281,16 @@ Result<std::shared_ptr<Session>> SessionServer::admit(const Pending& pending, co
                          static_cast<unsigned>(shards_.size()));
 }
 
-Status SessionServer::welcome(int socket, const Session& session) {
-  const volume::InodeAnswer root = session.volume()->root(session.snapshot());
+Status SessionServer::welcome(int socket, const Session& session, const volume::InodeAnswer& root) {
   shm::Welcome packet;
-  std::vector<int> fds;
-  if (!root.outcome.ok()) {
-    packet.error_number = root.outcome.error;
-    const std::string snapshot =
-        session.snapshot() == 0 ? "" : "snapshot " + std::to_string(session.snapshot()) + " of ";
-    const std::string text = "the root of " + snapshot + "volume " + session.volume()->name() +
-                             " cannot be read (" + session.volume()->source() +
-                             "): " + strerror(root.outcome.error);
-    std::strncpy(packet.error, text.c_str(), sizeof packet.error - 1);
-  } else {
-    packet.session_id = session.id();
-    packet.volume = session.volume()->id();
-    packet.root = root.info.handle;
-    packet.root_info = root.info;
-    fds = {memory_.index_fd_read_only(), memory_.arena_fd_read_only(), session.memory_fd()};
-    for (unsigned shard = 0; shard < shards_.size(); ++shard) fds.push_back(session.eventfd(shard));
-    packet.fd_count = static_cast<uint32_t>(fds.size());
-  }
-  CACHED_RETURN_IF_ERROR(shm::send_packet(socket, &packet, sizeof packet, fds));
-  return root.outcome.ok() ? Status() : Status(root.outcome.error, packet.error);
+  packet.session_id = session.id();
+  packet.volume = session.volume()->id();
+  packet.root = root.info.handle;
+  packet.root_info = root.info;
+  std::vector<int> fds{memory_.index_fd_read_only(), memory_.arena_fd_read_only(), session.memory_fd()};
+  for (unsigned shard = 0; shard < shards_.size(); ++shard) fds.push_back(session.eventfd(shard));
+  packet.fd_count = static_cast<uint32_t>(fds.size());
+  return shm::send_packet(socket, &packet, sizeof packet, fds);
 }
 
 void SessionServer::close_socket(Live* live) {

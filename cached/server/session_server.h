@@ -1,9 +1,9 @@
 // SessionServer: the session socket: who may connect, the handshake, and the end of sessions.
 //
 // One thread, asleep in poll() while nothing happens. It owns the listening socket, connections that have not
-// said hello yet, and of each session the socket and the pidfd. A session ends in two steps (PROTOCOL.md):
-// when its socket closes, shards stop serving it; when its process is gone, shards forget its hazards and
-// pins.
+// said hello yet, those whose root is being looked for (greeter.h), and of each session the socket and the
+// pidfd. A session ends in two steps (PROTOCOL.md): when its socket closes, shards stop serving it; when its
+// process is gone, shards forget its hazards and pins.
 #pragma once
 
 #include <atomic>
@@ -18,6 +18,7 @@
 #include "base/unique_fd.h"
 #include "cached/config/config.h"
 #include "cached/memory_tier/shared_memory.h"
+#include "cached/server/greeter.h"
 #include "cached/server/session.h"
 #include "cached/server/shard.h"
 
@@ -51,6 +52,12 @@ class SessionServer {
     bool trusted = false;
     uint64_t deadline_ns = 0;
   };
+  // Admitted, and waiting for the root of its volume.
+  struct Asking {
+    std::shared_ptr<Session> session;
+    UniqueFd socket;
+    UniqueFd pidfd;
+  };
   struct Live {
     std::shared_ptr<Session> session;
     UniqueFd socket;  // invalid once closed
@@ -61,12 +68,19 @@ class SessionServer {
                 std::map<std::string, volume::Volume*> volumes);
   Status listen();
   void run();
+  // Until something is late; -1: nothing can be.
+  int timeout_ms() const;
   void accept_one();
   bool trusted(int socket, const Peer& peer) const;
   void greet(Pending pending);
   // The sentence of refusal, or the new session.
   Result<std::shared_ptr<Session>> admit(const Pending& pending, const shm::Hello& hello);
-  Status welcome(int socket, const Session& session);
+  // Refuses, in a sentence.
+  void refuse(int socket, const Peer& peer, const Status& why);
+  // Goes on with those whose root has come, or will not.
+  void take_roots();
+  void begin_session(Asking asking, const volume::InodeAnswer& root);
+  Status welcome(int socket, const Session& session, const volume::InodeAnswer& root);
   void close_socket(Live* live);
   void forget(size_t index);
   void on_all_shards(const std::function<void(Shard&)>& work);
@@ -79,8 +93,10 @@ class SessionServer {
   UniqueFd lock_;
   UniqueFd listener_;
   UniqueFd stop_event_;
+  std::unique_ptr<Greeter> greeter_;
   std::vector<Pending> pending_;
-  mutable std::mutex mutex_;  // guards live_ (changed by the thread only) and past_counters_
+  std::map<uint64_t, Asking> asking_;  // by session id
+  mutable std::mutex mutex_;           // guards live_ (changed by the thread only) and past_counters_
   std::vector<Live> live_;
   std::vector<uint64_t> past_counters_;
   uint64_t next_session_id_ = 1;

@@ -8,6 +8,7 @@
 
 #include "base/log.h"
 #include "base/units.h"
+#include "cached/server/request_check.h"
 #include "shm/futex.h"
 #include "shm/hash.h"
 
@@ -216,30 +217,10 @@ bool Shard::drain(const AttachedPointer& attached, unsigned queue_index) {
 }
 
 const char* Shard::violation_in(const Queue& queue, const shm::Submission& submission) const {
-  const auto opcode = static_cast<unsigned>(submission.opcode);
-  if (opcode < static_cast<unsigned>(shm::Opcode::kLookup) ||
-      opcode > static_cast<unsigned>(shm::Opcode::kStatVolume)) {
-    return "a request has an unknown opcode";
-  }
-  if (uint64_t{submission.buffer_offset} + submission.buffer_length > queue.view.buffer_bytes() ||
-      submission.input_length > submission.buffer_length) {
-    return "a request names bytes outside its buffer";
-  }
-  if (submission.opcode == shm::Opcode::kRelease) return nullptr;
-  const bool is_read = submission.opcode == shm::Opcode::kRead;
-  if (is_read || submission.opcode == shm::Opcode::kPrefetch) {
-    const uint64_t limit = is_read ? shm::kMaximumReadBytes : shm::kExtentBytes;
-    constexpr uint64_t kObjectLimit = shm::kBlockBytes << 32;
-    if (submission.length == 0 || submission.length > limit || submission.offset >= kObjectLimit ||
-        submission.offset / shm::kExtentBytes !=
-            (submission.offset + submission.length - 1) / shm::kExtentBytes) {
-      return "a read is empty, too long, or crosses an extent";
-    }
-    if (is_read && submission.buffer_length < submission.length + shm::kReadBufferSlackBytes) {
-      return "a read has too small a buffer";
-    }
-    if (!is_read) return nullptr;
-  }
+  if (const char* const why = malformed(submission, queue.view.buffer_bytes())) return why;
+  // These two have no completion, so they take no room.
+  if (submission.opcode == shm::Opcode::kRelease || submission.opcode == shm::Opcode::kPrefetch)
+    return nullptr;
   const uint32_t consumed = queue.view.control().completion_head.load(std::memory_order_acquire);
   const uint32_t unconsumed = queue.completion_tail - consumed;
   if (unconsumed > queue.view.depth() || unconsumed + queue.running.size() >= queue.view.depth()) {

@@ -57,9 +57,9 @@ class Volume : public origin::Source {
   virtual const std::string& source() const = 0;
   virtual uint16_t id() const = 0;
 
-  // The root of a snapshot, or (0) of the volume as it is now and will be. Blocking; called once for each new
-  // session from the session thread, which may wait a moment. EINVAL: the volume has no snapshots; ENOENT:
-  // not that one.
+  // The root of a snapshot, or (0) of the volume as it is now and will be. Blocking, for ever if the source
+  // hangs; called once for each new session, on a thread for this (server/greeter.h). EINVAL: the volume has
+  // no snapshots; ENOENT: not that one.
   virtual InodeAnswer root(uint64_t snapshot) = 0;
 
   virtual io::Task<InodeAnswer> lookup(io::Reactor& caller, shm::Handle parent, std::string name) = 0;

@@ -1,11 +1,13 @@
-// Writes the seeds of the fuzzers into DIR/superblock, DIR/batch, DIR/footer and DIR/round_trip: what the
-// encoders make of segments of different entries.
+// Writes the seeds of the fuzzers into folders of DIR: what the encoders make of segments of different
+// entries, and what honest clients send.
 #include <cstdio>
 #include <filesystem>
 #include <fstream>
 #include <string>
 
 #include "cached/ssd_tier/superblock.h"
+#include "shm/handshake.h"
+#include "shm/session_layout.h"
 #include "tests/fuzz/fuzz_support.h"
 
 namespace {
@@ -41,6 +43,30 @@ bool write_segment_seeds(const std::filesystem::path& directory, const std::stri
          write_seed(directory / "footer", name, footer_seed);
 }
 
+template <typename T>
+std::span<const std::byte> bytes_of(const T& value) {
+  return std::as_bytes(std::span<const T, 1>(&value, 1));
+}
+
+bool write_client_seeds(const std::filesystem::path& directory) {
+  cached::shm::Hello hello;
+  hello.queue_count = 4;
+  hello.queue_depth = 64;
+  hello.buffer_bytes = 2 * cached::kMiB;
+  std::strcpy(hello.volume, "data");
+  std::strcpy(hello.label, "/mnt/data");
+  cached::shm::Submission read;
+  read.request_number = 7;
+  read.opcode = cached::shm::Opcode::kRead;
+  read.offset = 3 * cached::kMiB;
+  read.length = 128 * 1024;
+  read.buffer_length = 256 * 1024;
+  std::vector<std::byte> entry(4, std::byte{0x40});
+  entry.insert(entry.end(), bytes_of(read).begin(), bytes_of(read).end());
+  return write_seed(directory / "hello", "mount", bytes_of(hello)) &&
+         write_seed(directory / "ring_entry", "read", entry);
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
@@ -62,6 +88,7 @@ int main(int argc, char** argv) {
   std::vector<std::byte> entries(401);
   for (size_t i = 0; i < entries.size(); ++i) entries[i] = static_cast<std::byte>(i * 37 + 1);
   good = good && write_seed(directory / "round_trip", "entries", entries);
+  good = good && write_client_seeds(directory);
   if (!good) std::fprintf(stderr, "cannot write seeds into %s\n", argv[1]);
   return good ? 0 : 1;
 }

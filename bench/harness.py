@@ -26,7 +26,8 @@ from proc import machine
 
 REPOSITORY = pathlib.Path(__file__).resolve().parent.parent
 RESULTS = REPOSITORY / "bench" / "RESULTS.md"
-PROGRAMS = ("cached", "cached-mount", "cachedctl", "cached-bench", "cached-nullfs", "cached-ssd-bench")
+PROGRAMS = ("cached", "cached-mount", "cachedctl", "cached-bench", "cached-nullfs", "cached-ssd-bench", "cached-hazard-bench",
+            "cached-verify")
 MINIMUM_RUNS = 5
 START_TIMEOUT_S = 30
 STOP_TIMEOUT_S = 15

@@ -2,6 +2,7 @@
 #include "cached/readpath/read_path.h"
 
 #include <algorithm>
+#include <cstring>
 
 #include "base/units.h"
 #include "shm/hash.h"
@@ -107,6 +108,20 @@ void ReadPath::give_back(std::vector<memory_tier::SlotId>* slots) {
   for (const memory_tier::SlotId slot : *slots) tier_.abandon(slot);
   if (!slots->empty()) slots_.notify();
   slots->clear();
+}
+
+void ReadPath::move_to_buffer(const ReadRequest& request, ReadResult* result) {
+  uint64_t copied = 0;
+  for (const ReadResult::Pinned& piece : result->pieces) {
+    const uint64_t in_slot = piece.extent.arena_offset_bytes - uint64_t{piece.slot.page} * shm::kPageBytes;
+    const std::byte* const bytes = tier_.slot_data(piece.slot) + in_slot;
+    std::memcpy(request.buffer + copied, bytes, piece.extent.length);
+    copied += piece.extent.length;
+    unpin(piece.slot);
+  }
+  result->pieces.clear();
+  result->in_buffer = true;
+  result->buffer_offset = 0;
 }
 
 void ReadPath::unpin(memory_tier::SlotId slot) {

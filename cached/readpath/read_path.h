@@ -102,6 +102,9 @@ class ReadPath {
   io::Task<ReadResult> read(ReadRequest request);
   // Fetches what is missing in the background, as far as slots can be had at once. A hint.
   io::Task<void> prefetch(ReadRequest request);
+  // Copies what `result` of `request` pinned into the request's buffer and gives the pins back: for a client that has enough
+  // of them.
+  void move_to_buffer(const ReadRequest& request, ReadResult* result);
   // Gives one pin back.
   void unpin(memory_tier::SlotId slot);
 

@@ -111,8 +111,11 @@ io::Task<void> Shard::serve(AttachedPointer attached, unsigned queue, shm::Submi
 io::Task<void> Shard::serve_read(AttachedPointer attached, unsigned queue_index, shm::Submission submission) {
   Shard& owner = owner_of(*attached->session, submission);
   co_await owner.reactor().hop();
-  readpath::ReadResult result =
-      co_await owner.read_path_->read(read_request(*attached, queue_index, submission));
+  const readpath::ReadRequest request = read_request(*attached, queue_index, submission);
+  readpath::ReadResult result = co_await owner.read_path_->read(request);
+  const auto pieces = static_cast<int64_t>(result.pieces.size());
+  if (attached->session->pins().load(std::memory_order_relaxed) + pieces > options_.pins_per_session)
+    owner.read_path_->move_to_buffer(request, &result);
   co_await reactor_->hop();
 
   shm::Completion completion = completion_of(submission, result.outcome);

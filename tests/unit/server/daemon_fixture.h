@@ -47,7 +47,7 @@ class DaemonFixture : public testing::Test {
     names_ = std::make_unique<memory_tier::NameTable>(memory_->superblock()->name_hash_key,
                                                       memory_->name_writer(), memory_->inode_writer());
     for (unsigned i = 0; i < kShards; ++i)
-      shards_.push_back(std::move(Shard::create({i, kShards, 64}, *memory_)).value());
+      shards_.push_back(std::move(Shard::create({i, kShards, 64, pins_per_session_}, *memory_)).value());
     for (const auto& shard : shards_) pointers_.push_back(shard.get());
     for (const auto& shard : shards_) shard->set_peers(pointers_);
     for (const auto& shard : shards_) shard->start();
@@ -125,6 +125,7 @@ class DaemonFixture : public testing::Test {
     return pinned;
   }
 
+  int64_t pins_per_session_ = 1024;  // before SetUp()
   std::filesystem::path base_;
   std::unique_ptr<memory_tier::SharedMemory> memory_;
   std::unique_ptr<memory_tier::NameTable> names_;

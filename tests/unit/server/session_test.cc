@@ -141,6 +141,27 @@ TEST_F(SessionTest, PinsLastUntilRelease) {
   EXPECT_TRUE(eventually([&] { return pinned_slots() == 0; }));
 }
 
+class FewPinsTest : public SessionTest {
+ protected:
+  FewPinsTest() { pins_per_session_ = 1; }
+};
+
+TEST_F(FewPinsTest, SessionWithAllItsPinsGetsBytesInItsBuffer) {
+  RawClient client(socket_path());
+  ASSERT_EQ(client.greet(RawClient::good_hello()), 0);
+  const shm::InodeInfo file = client.look_up_file();
+  client.submit(0, client.read_of(file, 0, 50'000));
+  const auto first = client.wait(0);
+  ASSERT_TRUE(first && first->status == 0 && (first->flags & shm::kCompletionPinned));
+  client.submit(0, client.read_of(file, 1000, 20'000));
+  const auto second = client.wait(0);
+  ASSERT_TRUE(second && second->status == 0 && (second->flags & shm::kCompletionInBuffer));
+  EXPECT_EQ(second->result, 20'000U);
+  EXPECT_EQ(std::memcmp(client.queue(0).buffer() + second->buffer_offset, content().data() + 1000, 20'000),
+            0);
+  EXPECT_EQ(pinned_slots(), 1U);
+}
+
 TEST_F(SessionTest, PinsOutliveTheSocketAndEndWithTheProcess) {
   int ready[2];
   ASSERT_EQ(::pipe(ready), 0);

@@ -5,6 +5,7 @@
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <systemd/sd-daemon.h>
+#include <unistd.h>
 
 #include <CLI/CLI.hpp>
 #include <algorithm>
@@ -34,6 +35,12 @@ namespace {
 
 constexpr int kExitFailure = 1;
 constexpr int kExitBadConfiguration = 2;
+// From the signal to the end, whatever hangs: a thread inside a source that does not answer cannot be ended,
+// and a service manager would wait a minute and a half for it.
+constexpr unsigned kStopLimitS = 10;
+// One session may have an eighth of the arena pinned, and this many slots in any arena: a read of 1 MiB needs
+// nine.
+constexpr int64_t kLeastPinsPerSession = 64;
 
 // Everything that runs, in order of construction; members are destroyed in reverse.
 struct Daemon {
@@ -85,9 +92,11 @@ Status Daemon::start_memory(const Config& config) {
                                                    memory->inode_writer());
   unsigned fetches = 0;
   for (const VolumeConfig& volume : config.volumes) fetches = std::max(fetches, volume.fetch_in_flight);
+  const auto pins_per_session = std::max<int64_t>(
+      kLeastPinsPerSession, static_cast<int64_t>(options.arena_bytes / shm::kBlockBytes / 8));
   for (unsigned i = 0; i < options.shards; ++i) {
     Result<std::unique_ptr<server::Shard>> shard =
-        server::Shard::create({i, options.shards, std::max(fetches, 1U)}, *memory);
+        server::Shard::create({i, options.shards, std::max(fetches, 1U), pins_per_session}, *memory);
     if (!shard.ok()) return shard.status();
     shards.push_back(std::move(shard).value());
   }
@@ -234,6 +243,13 @@ void raise_descriptor_limit() {
   ::setrlimit(RLIMIT_NOFILE, &limit);
 }
 
+// Nothing is written at the end, so ending here costs nothing but the order.
+void end_at_once(int /*signal*/) {
+  constexpr char kText[] = "cached: a source does not answer; ending without waiting for it\n";
+  (void)!::write(STDERR_FILENO, kText, sizeof kText - 1);
+  ::_exit(0);
+}
+
 int fail(const Status& status) {
   std::fprintf(stderr, "cached: %s\n", status.message().c_str());
   return kExitFailure;
@@ -259,6 +275,8 @@ int run(const Config& config) {
   ::sigwait(&signals, &signal);
   ::sd_notify(0, "STOPPING=1");
   log_info("ending on signal {}", signal);
+  ::signal(SIGALRM, end_at_once);
+  ::alarm(kStopLimitS);
   return 0;
 }
 
@@ -288,7 +306,9 @@ int main(int argc, char** argv) {
   const cached::Result<cached::Config> config = cached::load_config(config_file);
   cached::Status status = config.status();
   if (status.ok()) status = cached::check_sources(*config);
-  if (!status.ok()) {
+  // A dead file server must not keep a node's other volumes from starting.
+  const bool silent_source = config.ok() && status.error_number() == ETIMEDOUT && !check_only;
+  if (!status.ok() && !silent_source) {
     std::fprintf(stderr, "cached: %s\n", status.message().c_str());
     return cached::kExitBadConfiguration;
   }
@@ -308,6 +328,7 @@ int main(int argc, char** argv) {
       !log.ok()) {
     return cached::fail(log);
   }
+  if (silent_source) cached::log_warning("{}; going on without it until it answers", status.message());
   if (!devices.ok()) cached::log_warning("{}; going on without it until it can be used", devices.message());
   return cached::run(*config);
 }

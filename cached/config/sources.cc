@@ -2,8 +2,12 @@
 #include <fcntl.h>
 #include <sys/stat.h>
 
+#include <chrono>
+#include <future>
+#include <memory>
 #include <optional>
 #include <string_view>
+#include <thread>
 
 #include "base/log.h"
 #include "base/unique_fd.h"
@@ -14,14 +18,16 @@
 namespace cached {
 namespace {
 
+constexpr std::chrono::seconds kSourceLimit{5};
+
 std::string own_mount_complaint(const std::string& directory, const std::string& mount_point) {
   return "\"" + printable(directory) + "\" lies on " + printable(mount_point) +
          ", which is a mount of cached itself; name the directory where the data really is";
 }
 
-// What is wrong with `directory` as a source, or nothing.
-std::optional<std::string> check_directory(const std::string& directory,
-                                           const std::vector<MountEntry>& mounts) {
+// What is wrong with `directory` as a source, or nothing. May wait for ever, if the source does not answer.
+std::optional<std::string> look_at_directory(const std::string& directory,
+                                             const std::vector<MountEntry>& mounts) {
   // By the path's text first: touching a mount of ours whose daemon is not running would wait for that
   // daemon.
   if (const MountEntry* mount = mount_of_path(mounts, directory);
@@ -72,20 +78,40 @@ Status check_rados(const Config& config, const std::string& section, const Rados
   return complaint ? config.error(section + ".keyring", *complaint) : Status();
 }
 
+// The same, to a deadline: ETIMEDOUT. The thread that looks cannot be ended; it is left to the source.
+Result<std::optional<std::string>> check_directory(const std::string& directory,
+                                                   const std::vector<MountEntry>& mounts) {
+  const auto answer = std::make_shared<std::promise<std::optional<std::string>>>();
+  std::future<std::optional<std::string>> came = answer->get_future();
+  std::thread([answer, directory, mounts] {
+    answer->set_value(look_at_directory(directory, mounts));
+  }).detach();
+  if (came.wait_for(kSourceLimit) == std::future_status::ready) return came.get();
+  return Status(ETIMEDOUT, "\"" + printable(directory) + "\" does not answer within " +
+                               std::to_string(kSourceLimit.count()) +
+                               " s; look at the file system that it lies on");
+}
+
 }  // namespace
 
 Status check_sources(const Config& config) {
   const std::vector<MountEntry> mounts = read_mount_table();
+  Status silent;
   for (size_t place = 0; place < config.volumes.size(); ++place) {
     const VolumeConfig& volume = config.volumes[place];
     const std::string section = config_schema::volume_section(place);
     if (volume.kind == VolumeKind::kRados) {
       CACHED_RETURN_IF_ERROR(check_rados(config, section, volume.rados));
-    } else if (const auto complaint = check_directory(volume.directory, mounts)) {
-      return config.error(section + ".source", *complaint);
+      continue;
+    }
+    const Result<std::optional<std::string>> complaint = check_directory(volume.directory, mounts);
+    if (!complaint.ok()) {
+      silent = Status(ETIMEDOUT, config.error(section + ".source", complaint.status().message()).message());
+    } else if (complaint->has_value()) {
+      return config.error(section + ".source", **complaint);
     }
   }
-  return Status();
+  return silent;
 }
 
 }  // namespace cached

@@ -143,7 +143,7 @@ Status Importer::prepare() {
   builder_ = std::make_unique<SnapshotBuilder>(*store_, options_.volume, import_id_);
   scan_pool_ = std::make_unique<WorkerPool>("import-scan", options_.scan_threads, 2 * kScansAhead);
   data_pool_ = std::make_unique<WorkerPool>("import-data", options_.data_threads, options_.data_threads);
-  counter_ = std::make_unique<volume::TreeCounter>(tree_->root_fd());
+  counter_ = std::make_unique<volume::TreeCounter>([this] { return tree_->root_fd(); });
   counter_->refresh();
   counting_ = counter_.get();
   return Status();

@@ -17,8 +17,10 @@
 #include <cstdio>
 #include <cstring>
 #include <fstream>
+#include <thread>
 
 #include "base/clock.h"
+#include "base/log.h"
 #include "base/state_file.h"
 
 namespace cached::volume {
@@ -134,9 +136,35 @@ Result<IdentityKey> load_identity_key(const std::string& state_dir) {
 }
 
 Result<std::unique_ptr<Beneath>> Beneath::open(const std::string& directory, const IdentityKey& key) {
-  UniqueFd root(::open(directory.c_str(), O_PATH | O_DIRECTORY | O_CLOEXEC));
-  if (!root.valid()) return Status::from_errno("cannot open the source directory " + directory);
-  return std::unique_ptr<Beneath>(new Beneath(std::move(root), key));
+  const auto root = std::make_shared<Root>();
+  std::future<void> opened = root->opened.get_future();
+  std::thread([root, directory] {
+    const int fd = ::open(directory.c_str(), O_PATH | O_DIRECTORY | O_CLOEXEC);
+    root->error = errno;
+    root->fd = fd;
+    root->opened.set_value();
+  }).detach();
+  const bool answered = opened.wait_for(kOpenLimit) == std::future_status::ready;
+  if (answered && root->fd < 0) {
+    return Status::from_errno(root->error, "cannot open the source directory " + directory);
+  }
+  if (!answered) log_warning("the source directory {} does not answer; waiting in the background", directory);
+  return std::unique_ptr<Beneath>(new Beneath(root, key));
+}
+
+Beneath::Root::~Root() {
+  if (fd >= 0) ::close(fd);
+}
+
+int Beneath::root_fd() const {
+  const int fd = root_->fd;
+  if (fd < 0) errno = root_->error;
+  return fd;
+}
+
+UniqueFd Beneath::open_below_root(const std::string& path, int flags) const {
+  const int root = root_fd();
+  return root < 0 ? UniqueFd() : open_at(root, path, flags);
 }
 
 UniqueFd Beneath::open_at(int directory, const std::string& path, int flags) const {
@@ -146,9 +174,19 @@ UniqueFd Beneath::open_at(int directory, const std::string& path, int flags) con
   const char* const name = path.empty() ? "." : path.c_str();
   // EAGAIN: a rename raced with the walk, and the kernel could not tell whether we stayed beneath.
   constexpr int kRetries = 32;
+  constexpr std::chrono::milliseconds kDescriptorPause{10};
+  int short_of_descriptors = 0;
   for (int attempt = 0;; ++attempt) {
     const long fd = ::syscall(SYS_openat2, directory, name, &how, sizeof how);
     if (fd >= 0) return UniqueFd(static_cast<int>(fd));
+    if (errno == EMFILE || errno == ENFILE) {
+      const int error = errno;
+      if (descriptors_short_) descriptors_short_();
+      std::this_thread::sleep_for(kDescriptorPause);
+      errno = error;
+      if (++short_of_descriptors * kDescriptorPause >= kDescriptorWait) return UniqueFd();
+      continue;
+    }
     if (errno != EINTR && (errno != EAGAIN || attempt >= kRetries)) return UniqueFd();
   }
 }
@@ -199,7 +237,7 @@ FoundInode Beneath::inspect(int fd) const {
 }
 
 FoundInode Beneath::find(const std::string& path) const {
-  const UniqueFd fd = open_at(root_.get(), path, O_PATH);
+  const UniqueFd fd = open_below_root(path, O_PATH);
   if (!fd.valid()) return FoundInode{.error = errno};
   return inspect(fd.get());
 }
@@ -223,7 +261,7 @@ std::vector<FoundInode> Beneath::walk(const std::string& path) const {
 }
 
 Result<UniqueFd> Beneath::open_known(const std::string& path, const shm::Handle& handle) const {
-  UniqueFd fd = open_at(root_.get(), path, O_PATH);
+  UniqueFd fd = open_below_root(path, O_PATH);
   if (!fd.valid()) return Status::from_errno("cannot open " + path);
   const FoundInode found = inspect(fd.get());
   if (found.error != 0) return Status::from_errno(found.error, "cannot inspect " + path);
@@ -238,7 +276,7 @@ Result<std::shared_ptr<origin::OpenFile>> Beneath::open_file(const std::string& 
   // leaves the source as it is, where we may ask for that.
   constexpr int kFlags = O_RDONLY | O_NONBLOCK;
   for (const int extra : {O_DIRECT | O_NOATIME, O_DIRECT, O_NOATIME, 0}) {
-    file->fd = open_at(root_.get(), path, kFlags | extra);
+    file->fd = open_below_root(path, kFlags | extra);
     file->direct = (extra & O_DIRECT) != 0;
     if (file->fd.valid() || (errno != EINVAL && errno != EPERM)) break;
   }
@@ -286,7 +324,7 @@ Result<std::string> Beneath::list_xattrs(const std::string& path, const shm::Han
 
 Result<Beneath::Listing> Beneath::list(const std::string& path, const shm::Handle& handle, uint64_t cookie,
                                        bool with_attributes, unsigned maximum_entries) const {
-  const UniqueFd fd = open_at(root_.get(), path, O_RDONLY | O_DIRECTORY);
+  const UniqueFd fd = open_below_root(path, O_RDONLY | O_DIRECTORY);
   if (!fd.valid()) return Status::from_errno("cannot open the directory " + path);
   const FoundInode self = inspect(fd.get());
   if (self.error != 0) return Status::from_errno(self.error, "cannot inspect " + path);

@@ -17,6 +17,10 @@
 
 #include <array>
 #include <atomic>
+#include <cerrno>
+#include <chrono>
+#include <functional>
+#include <future>
 #include <memory>
 #include <string>
 #include <vector>
@@ -45,8 +49,13 @@ struct FoundInode {
 
 class Beneath {
  public:
-  // Opens the root directory. errno of the open, ENOTDIR.
+  // Opens the root directory. errno of the open, ENOTDIR. A source that does not answer for kOpenLimit is no
+  // error: its root is there when it does, and until then every call fails with ETIMEDOUT at once.
   static Result<std::unique_ptr<Beneath>> open(const std::string& directory, const IdentityKey& key);
+
+  // Who is asked to close what it can when the process has no descriptor left; on any thread, until this
+  // object is gone. Before the first call. Calls then wait up to kDescriptorWait for one.
+  void set_descriptors_short(std::function<void()> ask) { descriptors_short_ = std::move(ask); }
 
   // The inode at `path` ("" is the root).
   FoundInode find(const std::string& path) const;
@@ -83,16 +92,30 @@ class Beneath {
   // The object id of a version of a file: deterministic, or made unique by `nonce` if that is not 0.
   shm::ObjectId object_id(const FoundInode& inode, uint64_t nonce) const;
 
-  int root_fd() const { return root_.get(); }
+  // O_PATH, owned here; -1 with errno while it is not open.
+  int root_fd() const;
 
  private:
-  Beneath(UniqueFd root, const IdentityKey& key) : root_(std::move(root)), key_(key) {}
+  static constexpr std::chrono::seconds kOpenLimit{5};
+  // Longer than a connection that says nothing may keep its descriptor (server/session_server.cc).
+  static constexpr std::chrono::seconds kDescriptorWait{8};
+  // Also of the thread that opens, which a source that hangs keeps beyond our life.
+  struct Root {
+    std::promise<void> opened;
+    std::atomic<int> fd{-1};
+    std::atomic<int> error{ETIMEDOUT};  // why fd is -1
+    ~Root();
+  };
+
+  Beneath(std::shared_ptr<Root> root, const IdentityKey& key) : root_(std::move(root)), key_(key) {}
+  UniqueFd open_below_root(const std::string& path, int flags) const;
   UniqueFd open_at(int directory, const std::string& path, int flags) const;
   // Opens `path` as O_PATH and checks that it is `handle`. errno, ESTALE.
   Result<UniqueFd> open_known(const std::string& path, const shm::Handle& handle) const;
   bool allowed_file_system(uint64_t type, uint64_t device) const;
 
-  UniqueFd root_;
+  std::shared_ptr<Root> root_;
+  std::function<void()> descriptors_short_;
   IdentityKey key_;
   mutable std::atomic<uint64_t> last_good_device_{
       UINT64_MAX};  // of a FUSE source that was found not to be ours

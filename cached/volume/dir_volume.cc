@@ -60,8 +60,10 @@ DirVolume::DirVolume(const VolumeConfig& config, uint16_t id, std::unique_ptr<Be
       names_(names),
       nodes_(config.known_inodes),
       open_files_(config.open_files),
-      counter_(beneath_->root_fd()),
-      pool_("vol-" + config.name.substr(0, 10), config.threads) {}
+      counter_([this] { return beneath_->root_fd(); }),
+      pool_("vol-" + config.name.substr(0, 10), config.threads) {
+  beneath_->set_descriptors_short([this] { home_.post([this] { open_files_.clear(); }); });
+}
 
 InodeAnswer DirVolume::root(uint64_t snapshot) {
   if (snapshot != 0) return {failed(EINVAL)};

@@ -42,6 +42,11 @@ class LruMap {
     index_.erase(found);
   }
 
+  void clear() {
+    index_.clear();
+    entries_.clear();
+  }
+
   size_t size() const { return entries_.size(); }
 
  private:

@@ -60,7 +60,7 @@ void TreeCounter::walk() {
   uint64_t bytes = 0;
   uint64_t files = 0;
   std::vector<Directory> stack;
-  stack.push_back(open_directory(root_fd_, "."));
+  stack.push_back(open_directory(root_fd_(), "."));
   if (stack.back() == nullptr) stack.clear();
   while (!stack.empty() && !stopping_) {
     const int fd = ::dirfd(stack.back().get());

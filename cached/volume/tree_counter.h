@@ -7,9 +7,11 @@
 #pragma once
 
 #include <atomic>
+#include <functional>
 #include <mutex>
 #include <string>
 #include <thread>
+#include <utility>
 
 #include "base/clock.h"
 #include "shm/types.h"
@@ -20,8 +22,8 @@ class TreeCounter {
  public:
   static constexpr uint64_t kRecountNs = 300 * kNanosecondsPerSecond;
 
-  // `root_fd` (O_PATH) must outlive the counter.
-  explicit TreeCounter(int root_fd) : root_fd_(root_fd) {}
+  // `root_fd` gives the root (O_PATH), which must outlive the counter, or -1 while there is none.
+  explicit TreeCounter(std::function<int()> root_fd) : root_fd_(std::move(root_fd)) {}
   // Stops a walk that is going on.
   ~TreeCounter();
 
@@ -33,7 +35,7 @@ class TreeCounter {
  private:
   void walk();
 
-  const int root_fd_;
+  const std::function<int()> root_fd_;
   std::mutex mutex_;  // guards thread_ and started_at_ns_
   std::thread thread_;
   uint64_t started_at_ns_ = 0;

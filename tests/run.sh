@@ -1,10 +1,10 @@
 #!/bin/bash
 # The tests, one command: sudo ./tests/run.sh [--fast]
 #
-# Installs what is missing, then builds and tests four times: under ThreadSanitizer (unit tests), under AddressSanitizer
-# and UBSan (unit tests and the system tests labelled `sanitizer`), the fuzzers (clang, ten seconds each), and last the
-# release build with everything, so that the output ends with the summary of the main run. Any failure makes the exit
-# status non-zero.
+# Installs what is missing, then builds and tests four times: under ThreadSanitizer (unit tests of what is concurrent),
+# under AddressSanitizer and UBSan (unit tests and the system tests labelled `sanitizer`), the fuzzers (clang, ten seconds
+# each), and last the release build with everything, so that the output ends with the summary of the main run. Any failure
+# makes the exit status non-zero.
 # --fast: the release build alone, without the tests labelled `slow`.
 set -uo pipefail
 cd "$(dirname "$0")/.."
@@ -29,17 +29,19 @@ fi
 jobs=$(nproc)
 failed=()
 
+# build PRESET [TARGETS]
 build() {
   echo "== building $1"
   cmake --preset "$1" >"build/$1.configure.log" 2>&1 || { cat "build/$1.configure.log" >&2; return 1; }
-  cmake --build --preset "$1" --parallel "$jobs" -- --quiet || return 1
+  # shellcheck disable=SC2086  # a list of words
+  cmake --build --preset "$1" --parallel "$jobs" ${2:+--target $2} -- --quiet || return 1
 }
 
-# run PRESET CTEST-ARGUMENTS...
+# run PRESET TARGETS CTEST-ARGUMENTS...; no TARGETS: what the preset builds
 run() {
-  local preset=$1
-  shift
-  build "$preset" || { failed+=("$preset build"); return; }
+  local preset=$1 targets=$2
+  shift 2
+  build "$preset" "$targets" || { failed+=("$preset build"); return; }
   echo "== testing $preset"
   ctest --preset "$preset" --output-on-failure --parallel "$jobs" "$@" || failed+=("$preset")
 }
@@ -49,12 +51,12 @@ export ASAN_OPTIONS="detect_leaks=1:abort_on_error=0:detect_stack_use_after_retu
 export UBSAN_OPTIONS="print_stacktrace=1"
 export TSAN_OPTIONS="halt_on_error=0:second_deadlock_stack=1"
 if (( fast )); then
-  run release -LE slow
+  run release "" -LE slow
 else
-  run tsan -L unit
-  run asan -L 'unit|sanitizer'
-  run fuzz
-  run release
+  run tsan concurrent_tests -L concurrent
+  run asan "unit_tests system_programs" -L 'unit|sanitizer'
+  run fuzz ""
+  run release ""
 fi
 
 if (( ${#failed[@]} > 0 )); then

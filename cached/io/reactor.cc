@@ -73,6 +73,12 @@ Operation* operation_of(uint64_t tag) {
   return reinterpret_cast<Operation*>(static_cast<uintptr_t>(tag));
 }
 
+// In the queue, or with the kernel, which puts them there when it is entered.
+bool completions_wait(const io_uring& ring) {
+  const unsigned flags = __atomic_load_n(ring.sq.kflags, __ATOMIC_RELAXED);
+  return io_uring_cq_ready(&ring) > 0 || (flags & (IORING_SQ_TASKRUN | IORING_SQ_CQ_OVERFLOW)) != 0;
+}
+
 }  // namespace
 
 void Operation::await_suspend(std::coroutine_handle<> waiter) {
@@ -293,7 +299,8 @@ void Reactor::resume_ended() {
 // Sleeping.
 
 void Reactor::submit_or_sleep() {
-  bool polled = poll();
+  // Who sees that we sleep makes a system call to wake us; there is nothing to say while completions wait.
+  bool polled = poll() || completions_wait(ring_);
   if (!polled) {
     announce(true);
     polled = poll();  // for those who wrote before they could see that we sleep

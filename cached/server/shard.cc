@@ -177,6 +177,7 @@ void Shard::collect_touches() {
 }
 
 bool Shard::poll() {
+  wake_clients();
   bool found = false;
   for (size_t i = 0; i < sessions_.size(); ++i) {
     const AttachedPointer& attached = sessions_[i];
@@ -189,6 +190,7 @@ bool Shard::poll() {
       if ((rung >> q & 1) != 0 && serves(*held->session, q)) found |= drain(held, q);
     }
   }
+  wake_clients();
   collect_touches();
   return found;
 }
@@ -283,7 +285,22 @@ void Shard::complete(const AttachedPointer& attached, unsigned queue_index, shm:
   *queue.view.completion(queue.completion_tail) = completion;
   ++queue.completion_tail;
   control.completion_tail.store(queue.completion_tail, std::memory_order_seq_cst);
-  if (control.client_waiting.load(std::memory_order_seq_cst) != 0) shm::futex_wake(control.completion_tail);
+  if (std::exchange(queue.to_wake, true)) return;
+  to_wake_.emplace_back(attached, queue_index);
+}
+
+// Once for all completions of a turn of the loop, and not again before the client has run and says anew that
+// it waits: a wake-up costs more than a completion.
+void Shard::wake_clients() {
+  for (const auto& [attached, queue_index] : to_wake_) {
+    Queue& queue = attached->queues[queue_index];
+    queue.to_wake = false;
+    shm::QueueControl& control = queue.view.control();
+    if (control.client_waiting.load(std::memory_order_seq_cst) == 0) continue;
+    if (control.client_waiting.exchange(0, std::memory_order_seq_cst) == 0) continue;
+    shm::futex_wake(control.completion_tail);
+  }
+  to_wake_.clear();
 }
 
 }  // namespace cached::server

@@ -9,6 +9,7 @@
 #include <functional>
 #include <memory>
 #include <unordered_map>
+#include <utility>
 #include <vector>
 
 #include "cached/io/reactor.h"
@@ -83,6 +84,7 @@ class Shard {
     uint32_t completion_tail = 0;
     unsigned prefetches = 0;
     std::vector<uint64_t> running;  // numbers of the requests that have no completion yet
+    bool to_wake = false;           // its client, at the end of this turn
     std::unordered_map<uint64_t, PinnedRead> pinned;
   };
   struct Attached {
@@ -104,6 +106,7 @@ class Shard {
   void release(const AttachedPointer& attached, unsigned queue, uint64_t request_number);
   void give_back(PinnedRead pinned, Session& session);
   void complete(const AttachedPointer& attached, unsigned queue, shm::Completion completion);
+  void wake_clients();
   io::Task<void> wait_for_doorbell(AttachedPointer attached);
   io::Task<void> serve(AttachedPointer attached, unsigned queue, shm::Submission submission);
   io::Task<void> serve_read(AttachedPointer attached, unsigned queue, shm::Submission submission);
@@ -126,6 +129,7 @@ class Shard {
   ssd_tier::SsdTier* ssd_ = nullptr;
   io::BufferRange own_memory_;  // its regions of the arena
   std::vector<AttachedPointer> sessions_;
+  std::vector<std::pair<AttachedPointer, unsigned>> to_wake_;  // queues with completions of this turn
   uint64_t insertions_seen_ = 0;
   uint64_t requests_ = 0;
   uint64_t violations_ = 0;

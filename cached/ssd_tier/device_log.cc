@@ -18,6 +18,8 @@ constexpr uint64_t kOpenAgainMs = 200;        // between tries to have the devic
 constexpr uint64_t kComplainAfterTries = 25;  // of waiting, once
 constexpr size_t kEntriesPerPost = 512;       // that a shard takes in without serving readers
 constexpr unsigned kPostsInFlight = 16;       // of recovered entries, all shards together
+constexpr unsigned kGroupBits = 6;            // a shard's entries are handed over in groups by their hashes
+constexpr uint32_t kSegmentsSampled = 64;     // to estimate how many entries there are
 
 }  // namespace
 
@@ -143,21 +145,41 @@ void DeviceLog::introduce_to_shards() {
   }
 }
 
-void DeviceLog::recover_segment(SegmentScan& scan, uint32_t segment,
-                                std::vector<std::vector<RecoveredEntry>>* waiting) {
+// From the trailers of segments all over the device. Only of sealed ones, and a guess: nothing depends on it
+// but how often tables grow.
+uint64_t DeviceLog::estimate_entries() {
+  uint64_t entries = 0;
+  const uint32_t count = layout().segment_count;
+  const uint32_t sampled = std::min(count, kSegmentsSampled);
+  for (uint32_t i = 0; i < sampled && !stopping(); ++i) {
+    const auto segment = static_cast<uint32_t>(uint64_t{i} * count / sampled);
+    const Result<AlignedBuffer> tail = read_aligned(
+        *device_, kTrailerBytes, layout().segment_offset(segment) + layout().segment_bytes - kTrailerBytes);
+    if (!tail.ok()) continue;
+    const Result<TrailerInfo> trailer =
+        decode_trailer(layout(), superblock_.uuid, segment, tail->bytes().first<kTrailerBytes>());
+    if (trailer.ok()) entries += trailer->record_count;
+  }
+  return entries * count / sampled;
+}
+
+void DeviceLog::recover_segment(SegmentScan& scan, uint32_t segment, WaitingEntries* waiting) {
   const SegmentContent content = read_segment(*device_, scan, layout(), segment);
   recovered_[segment] = content.records.empty() ? Use::kFree : Use::kClosed;
   // Before the entries: who reads them needs it.
   sequences_[segment].store(content.sequence, std::memory_order_relaxed);
-  const auto shards = static_cast<unsigned>(waiting->size());
+  const auto shards = static_cast<unsigned>(shards_.size());
   for (const Record& record : content.records) {
     RecoveredEntry entry;
     entry.key = record.key;
+    entry.hash = shm::hash_block(record.key);
     entry.location = {number(), segment, layout().segment_offset(segment) + record.offset_bytes,
                       record.length_bytes};
     entry.checksums = record.checksums;
     const unsigned shard = shm::partition_of_hash(shm::hash_extent(record.key), shards);
-    std::vector<RecoveredEntry>& batch = (*waiting)[shard];
+    // Entries of one group meet in one part of the index, which caches hold then.
+    const size_t group = entry.hash >> (64 - kGroupBits);
+    std::vector<RecoveredEntry>& batch = (*waiting)[(size_t{shard} << kGroupBits) + group];
     if (batch.empty()) batch.reserve(kEntriesPerPost);
     batch.push_back(entry);
     if (batch.size() >= kEntriesPerPost) post_entries(shard, std::exchange(batch, {}));
@@ -170,12 +192,16 @@ void DeviceLog::recover_segments() {
   set_phase(DevicePhase::kRecovering);
   recovered_.resize(layout().segment_count);
   SegmentScan scan(layout(), superblock_.uuid);
-  std::vector<std::vector<RecoveredEntry>> waiting(shards_.size());
+  const uint64_t expected = estimate_entries() / shards_.size();
+  for (SsdShard* const shard : shards_) {
+    shard->reactor().post([shard, expected] { shard->expect_recovered(expected); });
+  }
+  WaitingEntries waiting(shards_.size() << kGroupBits);
   for (uint32_t segment = 0; segment < layout().segment_count && !stopping(); ++segment) {
     recover_segment(scan, segment, &waiting);
   }
-  for (unsigned shard = 0; shard < waiting.size(); ++shard) {
-    if (!waiting[shard].empty()) post_entries(shard, std::move(waiting[shard]));
+  for (size_t i = 0; i < waiting.size(); ++i) {
+    if (!waiting[i].empty()) post_entries(static_cast<unsigned>(i >> kGroupBits), std::move(waiting[i]));
   }
   {
     std::unique_lock lock(mutex_);

@@ -157,8 +157,10 @@ class DeviceLog {
   void run();
   Status open_and_check();
   void recover_segments();
-  void recover_segment(SegmentScan& scan, uint32_t segment,
-                       std::vector<std::vector<RecoveredEntry>>* waiting);
+  uint64_t estimate_entries();
+  // Recovered entries that wait for being handed to a shard, by shard and group (the hash's topmost bits).
+  using WaitingEntries = std::vector<std::vector<RecoveredEntry>>;
+  void recover_segment(SegmentScan& scan, uint32_t segment, WaitingEntries* waiting);
   void introduce_to_shards();
   void post_entries(unsigned shard, std::vector<RecoveredEntry> entries);
   void set_phase(DevicePhase phase, std::string reason = {});

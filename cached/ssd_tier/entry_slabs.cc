@@ -1,6 +1,16 @@
 #include "cached/ssd_tier/entry_slabs.h"
 
+#include <algorithm>
+
 namespace cached::ssd_tier {
+
+EntrySlabs::EntrySlabs(uint64_t limit_bytes) {
+  for (uint32_t chunks = 1; chunks <= kMaximumChunks; ++chunks) {
+    // The last place of the last size would be kNoEntry.
+    const uint64_t slabs = std::min<uint64_t>(limit_bytes / slab_bytes(chunks), kMaximumSlabs - 1);
+    sizes_[chunks - 1].memory = ReservedMemory(slabs * slab_bytes(chunks));
+  }
+}
 
 EntryRef EntrySlabs::allocate(uint32_t chunks, uint64_t budget_bytes) {
   Size& size = sizes_[chunks - 1];
@@ -27,22 +37,22 @@ void EntrySlabs::free(EntryRef ref) {
   if (--slab.live > 0) return;
   take_from_open(size, number);
   slab = Slab{};
+  size.memory.give_back(number * slab_bytes(chunks(ref)), slab_bytes(chunks(ref)));
   size.closed.push_back(number);
-  memory_bytes_ -= uint64_t{kSlabEntries} * stride_bytes(chunks(ref));
+  memory_bytes_ -= slab_bytes(chunks(ref));
 }
 
 bool EntrySlabs::open_slab(Size& size, uint32_t chunks, uint64_t budget_bytes) {
-  const uint64_t length_bytes = uint64_t{kSlabEntries} * stride_bytes(chunks);
+  const size_t length_bytes = slab_bytes(chunks);
   if (length_bytes > budget_bytes) return false;
   if (size.closed.empty()) {
-    // The last place of the last size would be kNoEntry.
-    if (size.slabs.size() == kMaximumSlabs - 1) return false;
+    const size_t offset = size.slabs.size() * length_bytes;
+    if (offset + length_bytes > size.memory.size() || !size.memory.commit(offset, length_bytes)) return false;
     size.closed.push_back(static_cast<uint32_t>(size.slabs.size()));
     size.slabs.emplace_back();
   }
   const uint32_t number = size.closed.back();
   size.closed.pop_back();
-  size.slabs[number].memory = std::make_unique_for_overwrite<std::byte[]>(length_bytes);
   memory_bytes_ += length_bytes;
   add_to_open(size, number);
   return true;

@@ -1,8 +1,9 @@
 // EntrySlabs: the memory of SsdIndex's entries. A part of SsdIndex, for its files only.
 //
-// An entry is 20 bytes and 4 for each of its chunks' checksums, so there are eight sizes, each with slabs of
-// its own. A slab that has become empty is given back: when the cache turns from large blocks to small files,
-// the memory follows. A slab is filled again before another is taken.
+// An entry is 20 bytes and 4 for each of its chunks' checksums, so there are eight sizes. Each has address
+// space of its own, as much as all entries of the index could take, divided into slabs of whole pages. A slab
+// that has become empty is given back: when the cache turns from large blocks to small files, the memory
+// follows. A slab is filled again before another is taken.
 //
 // One thread.
 #pragma once
@@ -10,10 +11,10 @@
 #include <array>
 #include <cstddef>
 #include <cstdint>
-#include <memory>
 #include <vector>
 
 #include "cached/ssd_tier/format.h"
+#include "cached/ssd_tier/reserved_memory.h"
 
 namespace cached::ssd_tier {
 
@@ -43,6 +44,9 @@ static_assert(kMaximumDeviceBytes / kUnitBytes <= uint64_t{1} << 38 && kMaximumE
 
 class EntrySlabs {
  public:
+  // For entries that take `limit_bytes` at most, all sizes together.
+  explicit EntrySlabs(uint64_t limit_bytes);
+
   // An entry for so many chunks (1..8), its content undefined. kNoEntry if that needs more than
   // `budget_bytes` of new memory, or the references of the size are used up.
   EntryRef allocate(uint32_t chunks, uint64_t budget_bytes);
@@ -69,26 +73,26 @@ class EntrySlabs {
   static constexpr uint32_t kNowhere = ~0U;
 
   struct Slab {
-    std::unique_ptr<std::byte[]> memory;  // null: given back
-    EntryRef free = kNoEntry;             // chain of freed entries
-    uint16_t fresh = 0;                   // entries from here on were never used
+    EntryRef free = kNoEntry;  // chain of freed entries
+    uint16_t fresh = 0;        // entries from here on were never used
     uint16_t live = 0;
     uint32_t open_place = kNowhere;  // in Size::open
   };
   struct Size {
+    ReservedMemory memory;
     std::vector<Slab> slabs;
     std::vector<uint32_t> open;    // slabs with room
     std::vector<uint32_t> closed;  // slabs whose memory was given back
   };
 
+  static size_t slab_bytes(uint32_t chunks) { return size_t{kSlabEntries} * stride_bytes(chunks); }
   static uint32_t stride_bytes(uint32_t chunks) {
     return static_cast<uint32_t>(sizeof(IndexEntry)) + 4 * chunks;
   }
   std::byte* address(EntryRef ref) const {
     const Size& size = sizes_[ref >> kPlaceBits];
     const uint32_t place = ref & ((1U << kPlaceBits) - 1);
-    return size.slabs[place >> kSlabBits].memory.get() +
-           size_t{place & (kSlabEntries - 1)} * stride_bytes(chunks(ref));
+    return size.memory.data() + size_t{place} * stride_bytes(chunks(ref));
   }
   bool open_slab(Size& size, uint32_t chunks, uint64_t budget_bytes);
   void add_to_open(Size& size, uint32_t number);

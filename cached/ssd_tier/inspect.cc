@@ -119,8 +119,9 @@ nlohmann::json to_json(const std::map<uint16_t, Totals>& totals) {
 SegmentContent read_segment(io::Device& device, SegmentScan& scan, const Layout& layout, uint32_t number) {
   scan.begin(number);
   while (const std::optional<SegmentScan::Read> read = scan.next()) {
-    const Result<AlignedBuffer> buffer =
-        read_aligned(device, read->length_bytes, layout.segment_offset(number) + read->offset_bytes);
+    const uint64_t offset_bytes = layout.segment_offset(number) + read->offset_bytes;
+    Result<AlignedBuffer> buffer = read_aligned(device, read->length_bytes, offset_bytes);
+    if (!buffer.ok()) buffer = read_aligned(device, read->length_bytes, offset_bytes);
     if (buffer.ok()) {
       scan.feed(buffer->bytes());
     } else {

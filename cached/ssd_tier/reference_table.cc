@@ -3,12 +3,16 @@
 #include <algorithm>
 #include <bit>
 #include <cmath>
+#include <new>
+
+#include "base/units.h"
 
 namespace cached::ssd_tier {
 
 namespace {
 
-constexpr uint64_t kSubTableEntries = 4096;    // at the expected number of entries
+constexpr uint64_t kSubTableEntries = 8192;    // at the expected number of entries
+constexpr uint32_t kMaximumBuckets = 4096;     // of a sub-table: for four times as many
 constexpr unsigned kMaximumSubTableBits = 16;  // 48 bits less these must leave the 32 that choose a bucket
 constexpr double kGrowth = 1.5;
 constexpr double kFirstBuckets = 16;
@@ -25,15 +29,24 @@ uint32_t first_buckets(size_t number) {
 
 ReferenceTable::ReferenceTable(uint64_t entries)
     : sub_table_bits_(std::min<unsigned>(
-          kMaximumSubTableBits,
-          static_cast<unsigned>(std::countr_zero(std::bit_ceil(entries / kSubTableEntries + 1))))),
+          kMaximumSubTableBits, static_cast<unsigned>(std::countr_zero(
+                                    std::bit_ceil((entries + kSubTableEntries - 1) / kSubTableEntries))))),
+      memory_((size_t{kMaximumBuckets} * sizeof(Bucket)) << sub_table_bits_),
       sub_tables_(size_t{1} << sub_table_bits_) {
+  if (memory_.size() == 0 || !memory_.commit(0, memory_.size())) throw std::bad_alloc();
   for (size_t i = 0; i < sub_tables_.size(); ++i) {
     SubTable& table = sub_tables_[i];
-    table.bucket_count = first_buckets(i);
-    table.buckets = std::make_unique<Bucket[]>(table.bucket_count);
+    table.nominal = first_buckets(i);
+    table.bucket_count = whole_pages(table.nominal);
+    table.buckets = reinterpret_cast<Bucket*>(memory_.data()) + i * kMaximumBuckets;
     memory_bytes_ += sizeof(SubTable) + table.bucket_count * sizeof(Bucket);
   }
+}
+
+// So many buckets, and those that share their last page.
+uint32_t ReferenceTable::whole_pages(uint32_t buckets) {
+  constexpr uint32_t kPageBytes = 4096;
+  return static_cast<uint32_t>(align_up(buckets, kPageBytes / sizeof(Bucket)));
 }
 
 const EntryRef* ReferenceTable::find(const EntrySlabs& entries, const Hash& hash) const {
@@ -54,15 +67,35 @@ EntryRef* ReferenceTable::find(const EntrySlabs& entries, const Hash& hash) {
   return const_cast<EntryRef*>(std::as_const(*this).find(entries, hash));
 }
 
+void ReferenceTable::expect(uint64_t entries) {
+  const double mean = static_cast<double>(entries) / static_cast<double>(sub_tables_.size());
+  expected_each_ = mean + 3 * std::sqrt(mean);  // they scatter
+}
+
 bool ReferenceTable::reserve(const EntrySlabs& entries, const Hash& hash, uint64_t budget_bytes) {
   SubTable& table = sub_tables_[sub_table_of(hash.fingerprint)];
-  if (table.used + 1 <= table.bucket_count * kSlots / 8 * 7) return true;
-  const uint32_t bucket_count = table.bucket_count + table.bucket_count / 2;
+  if (table.used + 1 <= most_entries(table.bucket_count)) return true;
+  const uint32_t nominal = next_nominal(table, budget_bytes);
+  const uint32_t bucket_count = whole_pages(nominal);
   const uint64_t growth_bytes = (bucket_count - table.bucket_count) * sizeof(Bucket);
-  if (growth_bytes > budget_bytes) return false;
+  if (bucket_count > kMaximumBuckets || growth_bytes > budget_bytes) return false;
+  table.nominal = nominal;
   grow(entries, table, bucket_count);
   memory_bytes_ += growth_bytes;
   return true;
+}
+
+// One step on, or as many as bring room for what is expected, if the budget has that.
+uint32_t ReferenceTable::next_nominal(const SubTable& table, uint64_t budget_bytes) const {
+  uint32_t next = table.nominal;
+  do {
+    next += next / 2;
+  } while (whole_pages(next) <= table.bucket_count);
+  uint32_t wanted = next;
+  while (most_entries(whole_pages(wanted)) < expected_each_ && wanted < kMaximumBuckets) wanted += wanted / 2;
+  const bool fits = whole_pages(wanted) <= kMaximumBuckets &&
+                    (whole_pages(wanted) - table.bucket_count) * sizeof(Bucket) <= budget_bytes;
+  return fits ? wanted : next;
 }
 
 void ReferenceTable::insert(const Hash& hash, EntryRef ref) {
@@ -99,25 +132,27 @@ void ReferenceTable::SubTable::insert(uint32_t home, uint8_t tag, EntryRef ref) 
 }
 
 void ReferenceTable::grow(const EntrySlabs& entries, SubTable& table, uint32_t bucket_count) {
-  SubTable larger{std::make_unique<Bucket[]>(bucket_count), bucket_count, 0};
+  outgrown_.assign(table.buckets, table.buckets + table.bucket_count);
+  std::fill_n(table.buckets, table.bucket_count, Bucket{});
+  table.bucket_count = bucket_count;
+  table.used = 0;
   // Entries lie anywhere in memory: ask for those of the buckets ahead, so that several come at once.
-  constexpr uint32_t kAhead = 2;
-  for (uint32_t number = 0; number < table.bucket_count + kAhead; ++number) {
-    if (number < table.bucket_count) {
-      const Bucket& ahead = table.buckets[number];
+  constexpr size_t kAhead = 2;
+  for (size_t number = 0; number < outgrown_.size() + kAhead; ++number) {
+    if (number < outgrown_.size()) {
+      const Bucket& ahead = outgrown_[number];
       for (unsigned used = ahead.used; used != 0; used &= used - 1) {
         entries.prefetch(ahead.refs[static_cast<size_t>(std::countr_zero(used))]);
       }
     }
     if (number < kAhead) continue;
-    const Bucket& bucket = table.buckets[number - kAhead];
+    const Bucket& bucket = outgrown_[number - kAhead];
     for (unsigned used = bucket.used; used != 0; used &= used - 1) {
       const auto slot = static_cast<size_t>(std::countr_zero(used));
       const EntryRef ref = bucket.refs[slot];
-      larger.insert(home_of(entries[ref].fingerprint(), bucket_count), bucket.tags[slot], ref);
+      table.insert(home_of(entries[ref].fingerprint(), bucket_count), bucket.tags[slot], ref);
     }
   }
-  table = std::move(larger);
 }
 
 }  // namespace cached::ssd_tier

@@ -4,17 +4,18 @@
 // goes to the next one with room, and every bucket that it passed counts it, so that a search ends at the
 // first bucket that nobody passed. The top bits of the hash choose a sub-table, the 32 bits below them the
 // bucket, the lowest 8 are the tag. The rest of the hash is compared in the entry, which the table does not
-// read but to find its bucket when a sub-table grows.
+// read but to find its bucket when a sub-table grows. Each sub-table grows in its own part of one address
+// space.
 //
 // One thread.
 #pragma once
 
 #include <array>
 #include <cstdint>
-#include <memory>
 #include <vector>
 
 #include "cached/ssd_tier/entry_slabs.h"
+#include "cached/ssd_tier/reserved_memory.h"
 
 namespace cached::ssd_tier {
 
@@ -41,6 +42,9 @@ class ReferenceTable {
     return &table.buckets[home_of(hash.fingerprint, table.bucket_count)];
   }
 
+  // So many entries are to be expected, all told: sub-tables that must grow grow to their share of it at
+  // once.
+  void expect(uint64_t entries);
   // Makes room for one more entry of this hash. False if that takes more than `budget_bytes` of new memory.
   bool reserve(const EntrySlabs& entries, const Hash& hash, uint64_t budget_bytes);
   // Adds a reference; reserve() came before, and find() finds nothing.
@@ -62,7 +66,8 @@ class ReferenceTable {
   static constexpr uint16_t kFull = (1U << kSlots) - 1;
 
   struct SubTable {
-    std::unique_ptr<Bucket[]> buckets;
+    Bucket* buckets = nullptr;
+    uint32_t nominal = 0;  // buckets: what is rounded up to whole pages
     uint32_t bucket_count = 0;
     uint32_t used = 0;
 
@@ -75,10 +80,16 @@ class ReferenceTable {
     const auto fraction = static_cast<uint32_t>(fingerprint << sub_table_bits_ >> 16);
     return static_cast<uint32_t>(uint64_t{fraction} * bucket_count >> 32);
   }
+  static uint32_t whole_pages(uint32_t buckets);
+  static uint32_t most_entries(uint32_t bucket_count) { return bucket_count * kSlots / 8 * 7; }
+  uint32_t next_nominal(const SubTable& table, uint64_t budget_bytes) const;
   void grow(const EntrySlabs& entries, SubTable& table, uint32_t bucket_count);
 
   unsigned sub_table_bits_;
+  ReservedMemory memory_;
   std::vector<SubTable> sub_tables_;
+  std::vector<Bucket> outgrown_;  // of the sub-table that grows
+  double expected_each_ = 0;      // entries of a sub-table
   uint64_t memory_bytes_ = 0;
 };
 

@@ -23,6 +23,7 @@ Location location_of(const IndexEntry& entry, const Layout& layout) {
 SsdIndex::SsdIndex(uint64_t limit_bytes, OnRemoved on_removed)
     : limit_bytes_(std::max(limit_bytes, kMinimumLimitBytes)),
       on_removed_(std::move(on_removed)),
+      entries_(limit_bytes_),
       table_(limit_bytes_ / kExpectedEntryBytes) {}
 
 void SsdIndex::add_device(uint32_t device, const Layout& layout) {
@@ -56,6 +57,11 @@ bool SsdIndex::add(const ReferenceTable::Hash& hash, const shm::BlockKey& key, c
   return true;
 }
 
+void SsdIndex::expect(uint64_t entries) {
+  expected_entries_ += entries;
+  table_.expect(std::min(expected_entries_, limit_bytes_ / kExpectedEntryBytes));
+}
+
 bool SsdIndex::insert_unknown(std::span<const RecoveredEntry> entries) {
   std::array<ReferenceTable::Hash, kInsertsAhead> hashes;
   bool all = true;
@@ -66,7 +72,7 @@ bool SsdIndex::insert_unknown(std::span<const RecoveredEntry> entries) {
       all = add(hash, entry.key, entry.location, entry.checksums) && all;
     }
     if (i >= entries.size()) continue;
-    hash = ReferenceTable::split(shm::hash_block(entries[i].key));
+    hash = ReferenceTable::split(entries[i].hash);
     __builtin_prefetch(table_.first_read(hash));
   }
   return all;

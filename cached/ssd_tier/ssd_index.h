@@ -15,9 +15,10 @@
 // entry that is removed or replaced is unlinked only when its segment is dropped, and takes memory until
 // then.
 //
-// Bytes for an entry, all told, the table's 7.1 included (10 million entries; ssd_index_test bounds them):
+// Bytes for an entry, all told, the table's 7.1 included, as the kernel counts (10 million entries;
+// ssd_index_test bounds them):
 //     4 KiB   16 KiB   32 KiB   64 KiB   100 KiB   128 KiB
-//      31.1     31.1     35.1     43.1      55.1      59.1
+//      31.2     31.2     35.2     43.2      55.2      59.2
 // So an index of 128 KiB blocks takes 0.45 GB for 1 TB of SSD, 1.35 GB for 3 TB, 4.5 GB for 10 TB.
 //
 // An insert costs about one and a half reads of memory that no cache holds, a look-up two; insert_unknown()
@@ -60,6 +61,7 @@ struct Found {
 // An entry that was found on a device at the start.
 struct RecoveredEntry {
   shm::BlockKey key;
+  uint64_t hash = 0;  // shm::hash_block(key)
   Location location;
   Checksums checksums{};
 };
@@ -85,8 +87,13 @@ class SsdIndex {
   // gone all the same.
   bool insert(const shm::BlockKey& key, const Location& location, const Checksums& checksums);
 
+  // So many entries more will come soon: the table grows to that in one step. Asks for nothing by itself.
+  void expect(uint64_t entries);
+
   // Inserts those of `entries` whose keys are not known; what is known stays as it is. False if one met the
   // memory limit. Faster than one after the other: the table's memory for several is fetched at a time.
+  // Faster again if their hashes agree in the topmost bits: then they meet in a part of the table that caches
+  // hold.
   bool insert_unknown(std::span<const RecoveredEntry> entries);
 
   // Where `key` lies.
@@ -152,6 +159,7 @@ class SsdIndex {
   ReferenceTable table_;
   std::array<Device, kMaximumDevices> devices_;
   uint64_t segment_list_bytes_ = 0;
+  uint64_t expected_entries_ = 0;
   uint64_t entry_count_ = 0;
   uint64_t bytes_live_ = 0;
 };

@@ -81,6 +81,8 @@ class SsdShard {
 
   // A block was written. False: the index is at its limit.
   bool insert(const shm::BlockKey& key, const Location& location, const Checksums& checksums);
+  // A device is about to deliver about so many recovered entries.
+  void expect_recovered(uint64_t entries) { index_.expect(entries); }
   // Recovered entries: those whose blocks are not known already.
   void insert_recovered(std::span<const RecoveredEntry> entries);
   // The index refused an entry since the last segment was dropped.

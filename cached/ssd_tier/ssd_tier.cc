@@ -28,8 +28,8 @@ SsdTier::SsdTier(const Options& options, const std::vector<io::Reactor*>& shards
     shard.index_limit_bytes = options.index_limit_bytes / shards.size();
     shard.device_timeout_ns = options.device_timeout_ns;
     part.shard = std::make_unique<SsdShard>(*shards[i], shard, *part.policy, logs);
-    part.writer =
-        std::make_unique<Writer>(*shards[i], *part.shard, *part.policy, logs, options.queue_limit_bytes);
+    const Writer::Options writer{options.queue_limit_bytes, options.device_timeout_ns};
+    part.writer = std::make_unique<Writer>(*shards[i], *part.shard, *part.policy, logs, writer);
     part.shard->set_writer(part.writer.get());
     parts_.push_back(std::move(part));
   }

@@ -218,6 +218,9 @@ Result<Superblock> format_device(io::Device& device, bool force) {
 
 Result<Superblock> begin_start(io::Device& device) {
   Result<DeviceSurvey> survey = read_superblock(device);
+  // A read may fail or deliver wrong bytes once, and much is at stake: a device that looks blank is made
+  // anew.
+  if (!survey.ok() || survey->content != DeviceContent::kOurs) survey = read_superblock(device);
   if (!survey.ok()) return survey.status();
   CACHED_RETURN_IF_ERROR(refusal(device, *survey));
   Superblock superblock = survey->superblock;

@@ -403,6 +403,36 @@ TEST_P(PublisherTest, SleepingFlagIsOneWhileTheLoopSleepsAndZeroWhileItRuns) {
   EXPECT_EQ(sleeping_.load(), 1U);
 }
 
+TEST_P(PublisherTest, DoesNotSayThatItSleepsWhileACompletionWaits) {
+  const auto listener = make_reactor(options());
+  bool may_ring = false;
+  bool rung = false;
+  bool answered = false;
+  unsigned said_asleep = 0;
+  listener->set_poller([&] {
+    if (rung && !answered && sleeping_.load() != 0) ++said_asleep;
+    if (may_ring && !rung) {
+      rung = true;  // the read in the ring ends now, behind the loop's back
+      const uint64_t one = 1;
+      EXPECT_EQ(::write(doorbell_.get(), &one, sizeof one), static_cast<ssize_t>(sizeof one));
+    }
+    return false;
+  });
+  listener->set_sleeping_flag(&sleeping_);
+  listener->start();
+  std::future<void> done = start_on(*listener, [&]() -> Task<void> {
+    uint64_t rings = 0;
+    co_await listener->read(doorbell_.get(), &rings, sizeof rings, 0);
+    answered = true;
+  });
+  settle(*listener);
+  settle(*listener);  // the read was handed to the kernel
+  listener->post([&] { may_ring = true; });
+  ASSERT_EQ(done.wait_for(std::chrono::seconds(5)), std::future_status::ready);
+  EXPECT_EQ(said_asleep, 0U);
+  listener->stop();
+}
+
 TEST_P(ReactorTest, PostNeverLosesAWakeUp) {
   for (int round = 0; round < 10'000; ++round) {
     auto reached = std::make_shared<std::promise<void>>();

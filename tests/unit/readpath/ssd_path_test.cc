@@ -181,6 +181,25 @@ TEST_P(SsdPathHangTest, AHangingDeviceCostsItsTimeoutOnceAndItsSlotsUntilItIsThr
 
 INSTANTIATE_TEST_SUITE_P(Shards, SsdPathHangTest, testing::Values(0U, 1U));
 
+TEST_F(SsdPathTest, WithAllDevicesGoneMemoryAndOriginGoOn) {
+  add_device();
+  start_ready();
+  put_on_ssd(1, 0, 4 * kMiB);
+  for (const auto& device : devices_) {
+    device->fail_reads();
+    device->fail_writes();
+  }
+  for (uint64_t at = 0; at < 4 * kMiB; at += kBlock) expect_read(1, at, kBlock);
+  for (size_t i = 0; i < devices_.size(); ++i) wait_for_state("suspect", i);
+  forget_memory();
+  const size_t before = origin_reads();
+  for (int pass = 0; pass < 2; ++pass) {
+    for (uint64_t at = 0; at < kMiB; at += kBlock) expect_read(1, at, kBlock);
+  }
+  EXPECT_EQ(origin_reads() - before, kMiB / kBlock);  // the second pass met memory
+  for (const auto& device : devices_) device->recover();
+}
+
 TEST_F(SsdPathTest, SsdHitsGoOnWhileTheOriginIsDown) {
   start_ready();
   put_on_ssd(1, 0, kMiB);
@@ -242,9 +261,9 @@ TEST_F(SsdPathTest, ABlockThatWasWrittenLateIsEvictedBeforeOlderOnesThatHaveNoCo
   drain();
   for (uint64_t at = 0; at < 3 * kMiB; at += kMiB) expect_read(1, at, kMiB);  // 24 blocks without a copy
   undrain();
-  devices_[0]->script({FaultTarget::kWrite, DeviceFault::kHang, 1});
+  devices_[0]->script({FaultTarget::kWrite, DeviceFault::kHang, ssd_tier::Writer::kStreams});
   for (uint64_t at = 0; at < 4 * kMiB; at += kMiB) expect_read(2, at, kMiB);  // 16 are refused at first
-  wait_for_hanging(1);
+  wait_for_hanging(ssd_tier::Writer::kStreams);
   devices_[0]->carry_out();
   wait_until_written(2, 0, 4 * kMiB);
   expect_no_pins(0);

@@ -1,7 +1,10 @@
 // Sessions: who is let in, what ends a session, and what a session's end gives back.
 #include <sys/wait.h>
 
+#include <future>
+
 #include "daemon_fixture.h"
+#include "shm/futex.h"
 
 namespace cached::server {
 namespace {
@@ -123,6 +126,25 @@ TEST_F(SessionTest, RequestForAForgottenHandleSaysSo) {
   ASSERT_TRUE(completion);
   EXPECT_EQ(completion->status, -ESTALE);
   EXPECT_TRUE(completion->flags & shm::kCompletionHandleUnknown);
+}
+
+TEST_F(SessionTest, AClientThatWaitsIsWokenAndNotAgainBeforeItSaysSoAnew) {
+  RawClient client(socket_path());
+  ASSERT_EQ(client.greet(RawClient::good_hello()), 0);
+  const shm::InodeInfo info = client.look_up_file();
+  shm::QueueControl& control = client.queue(0).control();
+  for (int round = 0; round < 3; ++round) {
+    const uint32_t tail = control.completion_tail.load();
+    control.client_waiting.store(1);
+    std::future<bool> woken = std::async(std::launch::async, [&] {
+      return shm::futex_wait(control.completion_tail, tail, 5 * kNanosecondsPerSecond);
+    });
+    ::usleep(50'000);  // it sleeps by then
+    client.submit(0, client.read_of(info, 0, 4096));
+    EXPECT_TRUE(woken.get());
+    EXPECT_TRUE(eventually([&] { return control.client_waiting.load() == 0; }));
+    ASSERT_TRUE(client.wait(0));
+  }
 }
 
 TEST_F(SessionTest, PinsLastUntilRelease) {

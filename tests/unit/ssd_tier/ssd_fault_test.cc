@@ -95,6 +95,88 @@ TEST_F(SsdFaultTest, ASuspectDeviceComesBackWithWhatItHeld) {
   for (uint64_t number = 0; number < 10; ++number) EXPECT_EQ(read(number), ReadEnd::kOk);
 }
 
+TEST_F(SsdFaultTest, ADeviceWhoseWritesHangBecomesSuspectAndGivesUpWhatWaits) {
+  timeout_ns_ = 50 * kNanosecondsPerMillisecond;
+  start_ready();
+  ASSERT_EQ(write(0, 4), 4U);
+  next_writes(DeviceFault::kHang, 1'000);
+  constexpr unsigned kOffers = 200;
+  std::vector<std::future<bool>> offers;
+  for (uint64_t number = 100; number < 100 + kOffers; ++number) offers.push_back(offer(number));
+  wait_for("suspect");
+  const uint64_t hanging = devices_[0]->hanging();
+  EXPECT_GT(hanging, 0U);
+  EXPECT_TRUE(eventually([&] { return faults(Fault::kTimeout) == hanging; }));
+  const auto ended = [&] {
+    return std::ranges::count_if(offers, [](std::future<bool>& offer) {
+      return offer.wait_for(std::chrono::seconds(0)) == std::future_status::ready;
+    });
+  };
+  // All but those that the device still reads: at most a batch of a megabyte a command.
+  const uint64_t held = hanging * Writer::kBatchBytes / kBlock;
+  EXPECT_TRUE(eventually([&] { return ended() >= static_cast<int64_t>(kOffers - held); })) << ended();
+  EXPECT_LT(ended(), kOffers);
+  EXPECT_EQ(write(500, 501), 0U);
+  devices_[0]->recover();
+  wait_for("healthy");
+  for (std::future<bool>& offer : offers) offer.wait();
+  EXPECT_EQ(write(500, 510), 10U);
+  for (uint64_t number = 500; number < 510; ++number) EXPECT_EQ(read(number), ReadEnd::kOk);
+  for (uint64_t number = 0; number < 4; ++number) EXPECT_EQ(read(number), ReadEnd::kOk);
+}
+
+TEST_F(SsdFaultTest, OtherDevicesTakeWhatAHangingOneDoesNot) {
+  timeout_ns_ = 50 * kNanosecondsPerMillisecond;
+  add_device(2 * kDeviceBytes);
+  start_ready();
+  next_writes(DeviceFault::kHang, 1'000);
+  std::vector<std::future<bool>> offers;
+  for (uint64_t number = 0; number < 400; ++number) offers.push_back(offer(number));
+  wait_for("suspect", 0);
+  EXPECT_TRUE(eventually([&] {
+    const auto done = std::ranges::count_if(offers, [](std::future<bool>& offer) {
+      return offer.wait_for(std::chrono::seconds(0)) == std::future_status::ready;
+    });
+    return done >= 400 - static_cast<int64_t>(devices_[0]->hanging() * Writer::kBatchBytes / kBlock);
+  }));
+  EXPECT_EQ(tier_->devices()[1]->health(), HealthState::kHealthy);
+  EXPECT_EQ(write(1'000, 1'050), 50U);
+  devices_[0]->recover();
+  unsigned written = 0;
+  for (std::future<bool>& offer : offers) written += offer.get() ? 1 : 0;
+  EXPECT_GT(written, 350U);
+}
+
+TEST_F(SsdFaultTest, ABlankDeviceThatIsReadWronglyOnceIsLookedAtAgain) {
+  next_reads(DeviceFault::kBitFlip, 1);
+  start_tier();
+  wait_for("healthy");
+}
+
+TEST_F(SsdFaultTest, ADeviceOfOursWhoseSuperblockCannotBeReadOnceKeepsWhatItHolds) {
+  for (const DeviceFault fault : {DeviceFault::kIoError, DeviceFault::kShort, DeviceFault::kMisdirected}) {
+    start_ready();
+    ASSERT_EQ(write(0, 10), 10U);
+    stop_tier();
+    next_reads(fault, 1);
+    start_ready();
+    EXPECT_EQ(count(0, 10), 10U) << static_cast<int>(fault);
+    stop_tier();
+  }
+}
+
+TEST_F(SsdFaultTest, APartOfASegmentThatCannotBeReadOnceAtTheStartIsReadAgain) {
+  start_ready();
+  ASSERT_EQ(write(0, 4), 4U);  // in open segments: found by their batches' headers alone
+  stop_tier();
+  devices_[0]->script(
+      {FaultTarget::kRead, DeviceFault::kIoError, 1, kSuperblockAreaBytes, kSuperblockAreaBytes + 1});
+  devices_[0]->script({FaultTarget::kRead, DeviceFault::kIoError, 1, kSuperblockAreaBytes + kMiB,
+                       kSuperblockAreaBytes + kMiB + 1});
+  start_ready();
+  EXPECT_EQ(count(0, 4), 4U);
+}
+
 TEST_F(SsdFaultTest, ADeviceThatFailsAllReadsBecomesSuspect) {
   start_ready();
   ASSERT_EQ(write(0, 30), 30U);

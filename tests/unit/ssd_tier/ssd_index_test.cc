@@ -7,6 +7,7 @@
 #include <random>
 #include <set>
 
+#include "shm/hash.h"
 #include "tests/unit/ssd_tier/segment_fixture.h"
 
 namespace cached::ssd_tier {
@@ -173,6 +174,67 @@ TEST(SsdIndex, StopsAtItsLimitAndGoesOnWhenSegmentsAreDropped) {
   // A key that is replaced at the limit is gone rather than stale.
   index.drop_segment(0, 0);
   for (uint64_t i = 0; i < 900; ++i, ++number) ASSERT_TRUE(insert());
+}
+
+TEST(SsdIndex, TakesRecoveredEntriesInThatAreNotKnown) {
+  const Layout layout = layout_of(512, 64 * kGiB);
+  SsdIndex index(64 * kMiB, {});
+  index.add_device(0, layout);
+  ASSERT_TRUE(index.insert(key_of(3), location_in(layout, 0, 9, 8, 5000), checksums_from(77, 5000)));
+  index.expect(10'000);
+  std::vector<RecoveredEntry> entries;
+  for (uint64_t number = 0; number < 10'000; ++number) {
+    RecoveredEntry entry;
+    entry.key = key_of(number);
+    entry.hash = shm::hash_block(entry.key);
+    entry.location = location_in(layout, 0, static_cast<uint32_t>(number / 100), number % 100 * 8, 4096);
+    entry.checksums = checksums_from(number, 4096);
+    entries.push_back(entry);
+  }
+  EXPECT_TRUE(index.insert_unknown(entries));
+  EXPECT_TRUE(index.insert_unknown(entries));
+  EXPECT_EQ(index.entries(), 10'000U);
+  for (uint64_t number = 0; number < 10'000; ++number) {
+    const std::optional<Found> found = index.find(key_of(number));
+    ASSERT_TRUE(found.has_value());
+    EXPECT_EQ(found->checksums, number == 3 ? checksums_from(77, 5000) : checksums_from(number, 4096));
+  }
+}
+
+// What is expected changes when memory is taken, not how much of it; and it may be wrong.
+TEST(SsdIndex, TakesNoMoreForExpectedEntriesThanForOthers) {
+  const Layout layout = layout_of(512, kTiB);
+  constexpr uint64_t kEntries = 500'000;
+  for (const uint64_t expected : {uint64_t{0}, kEntries / 10, kEntries, uint64_t{1} << 60}) {
+    SsdIndex index(100 * kMiB, {});
+    index.add_device(0, layout);
+    const uint64_t before = index.memory_bytes();
+    index.expect(expected);
+    EXPECT_EQ(index.memory_bytes(), before);
+    for (uint64_t i = 0; i < kEntries; ++i) {
+      const Location location = location_in(layout, 0, static_cast<uint32_t>(i / 100), 0, 4096);
+      ASSERT_TRUE(index.insert(key_of(i), location, Checksums{}));
+    }
+    const double each = static_cast<double>(index.memory_bytes() - before) / static_cast<double>(kEntries);
+    // A hundred megabytes hold three times as many: a table for all that may come is that much larger.
+    EXPECT_LT(each, expected > kEntries ? 24 + 3 * 8.5 : 24 + 8.5) << expected;
+  }
+}
+
+TEST(SsdIndex, AnExpectationThatDoesNotFitChangesNothing) {
+  const Layout layout = layout_of(512, 64 * kGiB);
+  std::array<uint64_t, 2> taken{};
+  for (const uint64_t expected : {uint64_t{0}, uint64_t{1} << 60}) {
+    SsdIndex index(SsdIndex::kMinimumLimitBytes, {});
+    index.add_device(0, layout);
+    index.expect(expected);
+    uint64_t number = 0;
+    while (index.insert(key_of(number), location_in(layout, 0, 0, 0, 131'072), Checksums{})) ++number;
+    EXPECT_LE(index.memory_bytes(), index.limit_bytes());
+    taken[expected > 0 ? 1 : 0] = number;
+  }
+  EXPECT_NEAR(static_cast<double>(taken[1]), static_cast<double>(taken[0]),
+              0.1 * static_cast<double>(taken[0]));
 }
 
 TEST(SsdIndex, GivesTheMemoryOfSmallEntriesToLargeOnes) {

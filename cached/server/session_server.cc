@@ -25,6 +25,8 @@ namespace {
 
 constexpr uint64_t kHelloTimeoutNs = 5 * kNanosecondsPerSecond;
 constexpr size_t kMaximumPending = 64;
+constexpr size_t kMaximumRefusals = 256;
+constexpr uint64_t kRefusalRepeatNs = 60 * kNanosecondsPerSecond;
 constexpr uint64_t kMaximumSessionBytes = 256 * kMiB;
 constexpr int kSoPeerPidfd = 77;  // SO_PEERPIDFD, Linux 6.5; Debian 12's headers do not have it
 
@@ -61,6 +63,14 @@ Status check_geometry(const shm::Hello& hello) {
                   "the client asks for buffers outside the limits (64 KiB to 16 MiB, 256 MiB in all)");
   }
   return Status();
+}
+
+// Why a client cannot have the volume. What is wrong with the volume says more than the errno.
+Status root_failure(volume::Volume& volume, uint64_t snapshot, int error) {
+  const std::string which = snapshot == 0 ? "" : "snapshot " + std::to_string(snapshot) + " of ";
+  const std::string trouble = volume.trouble();
+  return Status(error, which + "volume " + volume.name() + " (" + volume.source() +
+                           ") cannot be used: " + (trouble.empty() ? strerror(error) : trouble));
 }
 
 }  // namespace
@@ -223,30 +233,26 @@ void SessionServer::greet(Pending pending) {
   shm::Hello hello;
   std::vector<UniqueFd> uninvited;  // closed at once
   Status status = shm::receive_packet(pending.socket.get(), &hello, sizeof hello, &uninvited);
-  std::shared_ptr<Session> session;
+  Admitted admitted;
   if (status.ok()) {
-    Result<std::shared_ptr<Session>> admitted = admit(pending, hello);
-    status = admitted.status();
-    if (admitted.ok()) session = std::move(admitted).value();
+    Result<Admitted> result = admit(pending, hello);
+    status = result.status();
+    if (result.ok()) admitted = std::move(result).value();
   } else if (status.error_number() == ECONNRESET) {
     return;
   }
   if (!status.ok()) {
-    log_warning("refused a client (pid {}, uid {}): {}", pending.peer.pid, pending.peer.uid,
-                printable(status.message()));
-    shm::Welcome refusal;
-    refusal.error_number = status.error_number();
-    std::strncpy(refusal.error, status.message().c_str(), sizeof refusal.error - 1);
-    if (!shm::send_packet(pending.socket.get(), &refusal, sizeof refusal, {}).ok()) return;
+    refuse(pending, status);
     return;
   }
   UniqueFd pidfd = pidfd_of(pending.socket.get(), pending.peer.pid);
   if (!pidfd.valid()) return;  // the process is gone already
+  const std::shared_ptr<Session> session = admitted.session;
   Live live{session, std::move(pending.socket), std::move(pidfd)};
   session->set_socket(live.socket.get());
   // Before the client can publish a hazard, every shard must count it.
   on_all_shards([&](Shard& shard) { shard.add_session(session); });
-  const Status welcomed = welcome(live.socket.get(), *session);
+  const Status welcomed = welcome(live.socket.get(), *session, admitted.root);
   log_info("session {}: pid {}, uid {}, volume {}, {}", session->id(), session->peer().pid,
            session->peer().uid, session->volume()->name(), printable(session->label()));
   {
@@ -256,7 +262,25 @@ void SessionServer::greet(Pending pending) {
   if (!welcomed.ok()) close_socket(&live_.back());
 }
 
-Result<std::shared_ptr<Session>> SessionServer::admit(const Pending& pending, const shm::Hello& hello) {
+void SessionServer::refuse(const Pending& pending, const Status& why) {
+  const std::string line = "refused a client (pid " + std::to_string(pending.peer.pid) + ", uid " +
+                           std::to_string(pending.peer.uid) + "): " + printable(why.message());
+  // A mount whose volume is in trouble tries again each second.
+  const uint64_t now_ns = system_clock().monotonic_ns();
+  if (refusals_.size() >= kMaximumRefusals) refusals_.clear();
+  uint64_t& logged_ns = refusals_[line];
+  if (logged_ns == 0 || now_ns - logged_ns >= kRefusalRepeatNs) {
+    log_warning("{}", line);
+    logged_ns = now_ns;
+  }
+  shm::Welcome refusal;
+  refusal.error_number = why.error_number();
+  std::strncpy(refusal.error, why.message().c_str(), sizeof refusal.error - 1);
+  // If it cannot be sent, the client is gone.
+  (void)shm::send_packet(pending.socket.get(), &refusal, sizeof refusal, {});
+}
+
+Result<SessionServer::Admitted> SessionServer::admit(const Pending& pending, const shm::Hello& hello) {
   if (hello.magic != shm::kHelloMagic)
     return Status(EPROTO, "the client does not speak the protocol of cached");
   if (hello.version != shm::kProtocolVersion) {
@@ -282,33 +306,26 @@ Result<std::shared_ptr<Session>> SessionServer::admit(const Pending& pending, co
     return Status(EUSERS, "all " + std::to_string(options_.max_sessions) +
                               " sessions are in use; raise daemon.max_sessions");
   }
-  return Session::create(next_session_id_++, pending.peer, hello, volume->second,
-                         static_cast<unsigned>(shards_.size()));
+  // The root before the session: what was refused leaves nothing behind, however often it is tried again.
+  const volume::InodeAnswer root = volume->second->root(hello.snapshot);
+  if (!root.outcome.ok()) return root_failure(*volume->second, hello.snapshot, root.outcome.error);
+  Result<std::shared_ptr<Session>> session = Session::create(
+      next_session_id_++, pending.peer, hello, volume->second, static_cast<unsigned>(shards_.size()));
+  if (!session.ok()) return session.status();
+  return Admitted{std::move(session).value(), root.info};
 }
 
-Status SessionServer::welcome(int socket, const Session& session) {
-  const volume::InodeAnswer root = session.volume()->root(session.snapshot());
+Status SessionServer::welcome(int socket, const Session& session, const shm::InodeInfo& root) {
   shm::Welcome packet;
-  std::vector<int> fds;
-  if (!root.outcome.ok()) {
-    packet.error_number = root.outcome.error;
-    const std::string snapshot =
-        session.snapshot() == 0 ? "" : "snapshot " + std::to_string(session.snapshot()) + " of ";
-    const std::string text = "the root of " + snapshot + "volume " + session.volume()->name() +
-                             " cannot be read (" + session.volume()->source() +
-                             "): " + strerror(root.outcome.error);
-    std::strncpy(packet.error, text.c_str(), sizeof packet.error - 1);
-  } else {
-    packet.session_id = session.id();
-    packet.volume = session.volume()->id();
-    packet.root = root.info.handle;
-    packet.root_info = root.info;
-    fds = {memory_.index_fd_read_only(), memory_.arena_fd_read_only(), session.memory_fd()};
-    for (unsigned shard = 0; shard < shards_.size(); ++shard) fds.push_back(session.eventfd(shard));
-    packet.fd_count = static_cast<uint32_t>(fds.size());
-  }
-  CACHED_RETURN_IF_ERROR(shm::send_packet(socket, &packet, sizeof packet, fds));
-  return root.outcome.ok() ? Status() : Status(root.outcome.error, packet.error);
+  packet.session_id = session.id();
+  packet.volume = session.volume()->id();
+  packet.root = root.handle;
+  packet.root_info = root;
+  packet.answer_timeout_ms = session.volume()->answer_timeout_ms();
+  std::vector<int> fds{memory_.index_fd_read_only(), memory_.arena_fd_read_only(), session.memory_fd()};
+  for (unsigned shard = 0; shard < shards_.size(); ++shard) fds.push_back(session.eventfd(shard));
+  packet.fd_count = static_cast<uint32_t>(fds.size());
+  return shm::send_packet(socket, &packet, sizeof packet, fds);
 }
 
 void SessionServer::close_socket(Live* live) {

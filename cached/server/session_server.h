@@ -64,9 +64,14 @@ class SessionServer {
   void accept_one();
   bool trusted(int socket, const Peer& peer) const;
   void greet(Pending pending);
+  struct Admitted {
+    std::shared_ptr<Session> session;
+    shm::InodeInfo root;
+  };
   // The sentence of refusal, or the new session.
-  Result<std::shared_ptr<Session>> admit(const Pending& pending, const shm::Hello& hello);
-  Status welcome(int socket, const Session& session);
+  Result<Admitted> admit(const Pending& pending, const shm::Hello& hello);
+  void refuse(const Pending& pending, const Status& why);
+  Status welcome(int socket, const Session& session, const shm::InodeInfo& root);
   void close_socket(Live* live);
   void forget(size_t index);
   void on_all_shards(const std::function<void(Shard&)>& work);
@@ -83,6 +88,7 @@ class SessionServer {
   mutable std::mutex mutex_;  // guards live_ (changed by the thread only) and past_counters_
   std::vector<Live> live_;
   std::vector<uint64_t> past_counters_;
+  std::map<std::string, uint64_t> refusals_;  // when each was logged
   uint64_t next_session_id_ = 1;
   std::thread thread_;
 };

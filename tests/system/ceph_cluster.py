@@ -16,7 +16,7 @@ import subprocess
 import tempfile
 import time
 
-from harness import process_is_gone
+from harness import process_is_gone, stop_process
 
 SCRIPT = pathlib.Path(__file__).resolve().parents[2] / "scripts" / "ceph-cluster.sh"
 START_TIMEOUT_S = 120
@@ -114,7 +114,10 @@ class CephCluster:
         return done.stdout + done.stderr
 
     def pause(self, kind):
-        self.signal(kind, signal.SIGSTOP)
+        """Returns when no thread of them runs any more."""
+        self.disturbed = True
+        for pid in self.pids(kind):
+            stop_process(pid)
 
     def resume(self, kind):
         self.signal(kind, signal.SIGCONT)

@@ -68,7 +68,9 @@ Status check_geometry(const shm::Hello& hello) {
 // Why a client cannot have the volume. What is wrong with the volume says more than the errno.
 Status root_failure(volume::Volume& volume, uint64_t snapshot, int error) {
   const std::string which = snapshot == 0 ? "" : "snapshot " + std::to_string(snapshot) + " of ";
-  const std::string trouble = volume.trouble();
+  std::string trouble = volume.trouble();
+  if (trouble.empty() && snapshot != 0 && error == ENOENT)
+    trouble = "there is no such snapshot; cachedctl volume snapshots " + volume.name() + " lists them";
   return Status(error, which + "volume " + volume.name() + " (" + volume.source() +
                            ") cannot be used: " + (trouble.empty() ? strerror(error) : trouble));
 }

@@ -367,7 +367,12 @@ InodeAnswer RadosVolume::root(uint64_t snapshot) {
 
 io::Task<InodeAnswer> RadosVolume::snapshot_root(uint64_t number) {
   Status status = co_await follow(options_.head_age_ns);
-  const SnapshotMark* const mark = status.ok() ? head_.find_snapshot(number) : nullptr;
+  const SnapshotMark* mark = status.ok() ? head_.find_snapshot(number) : nullptr;
+  if (status.ok() && mark == nullptr) {
+    // Whoever asks by number may have read it a moment ago.
+    status = co_await follow(0);
+    mark = head_.find_snapshot(number);
+  }
   if (status.ok() && mark == nullptr)
     status = Status(head_is_fresh() ? ENOENT : EIO, "no such snapshot, as far as the head is known");
   if (!status.ok()) co_return InodeAnswer{failed(status)};

@@ -206,13 +206,11 @@ class RadosMountTest(RadosTest):
         self.start_daemon(memory="512MiB", devices=ssd)
         mounts = [self.mount(), self.mount()]
         self.wait_for_devices()
-        modes = "pread,direct,mmap,whole,random,reopen"
-        self.verify_read(*mounts, passes=1, threads=4, mode=modes)
+        self.verify_read(*mounts, passes=1, threads=4, mode="pread,direct,mmap,whole")
         cold = self.status()["origin"]["read_bytes"]
         self.assertGreaterEqual(cold, size)
         self.assertLess(cold, size * 1.3)
-        report = self.verify_read(*mounts, passes=1, threads=4, mode="direct,whole")
-        self.assertGreaterEqual(report["bytes"], 2 * size)
+        self.verify_read(*mounts, passes=1, threads=4, mode="pread,direct,mmap,whole,random,reopen")
         warm = self.status()
         self.assertEqual(warm["origin"]["read_bytes"], cold)
         wait_until(lambda: self.status()["ssd"]["used_bytes"] > size, 60, "the SSD has the data set")
@@ -220,7 +218,7 @@ class RadosMountTest(RadosTest):
         self.daemon.start()
         self.wait_for_devices()
         wait_until(lambda: len(self.sessions()) == 2, 60, "both mounts attach again")
-        self.verify_read(*mounts, passes=1, threads=4, mode="direct,whole,random")
+        self.verify_read(*mounts, passes=1, threads=4, mode="direct,whole")
         after = self.status()
         print(f"{size} bytes: {cold} read cold, {after['origin']['read_bytes']} after a restart, "
               f"{after['ssd']['hit_bytes']} from SSD")

@@ -176,7 +176,8 @@ class RadosTroubleTest(RadosTest):
         self.assertIn("volume data", line)
         self.assertIn("no monitor of", line)
         self.assertIn("no monitor of", self.daemon.control("volumes").stdout)
-        self.assertEqual(len(self.lines_with("no monitor of")), 2, self.daemon_log())  # the store, and the refusal
+        # From the store, the volume and the refusal; not once for each try.
+        self.assertLess(len(self.lines_with("no monitor of")), 6, self.daemon_log())
         self.cluster.resume("mon")
         path = self.mount_when_possible()
         self.assertEqual((path / "file").read_bytes(), b"from RADOS")

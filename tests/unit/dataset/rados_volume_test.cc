@@ -40,7 +40,7 @@ class RadosVolumeTest : public DatasetTest {
     DatasetTest::TearDown();
   }
 
-  void start() {
+  void start(uint64_t head_age_ns = 0) {
     reactor_ = std::move(io::Reactor::create({.name = "test"})).value();
     reactor_->start();
     RadosVolume::Options options;
@@ -48,7 +48,7 @@ class RadosVolumeTest : public DatasetTest {
     options.source = "rados:pool/data";
     options.dataset = volume_;
     options.id = 7;
-    options.head_age_ns = 0;
+    options.head_age_ns = head_age_ns;
     options.head_patience_ns = 100'000'000;
     auto metadata = std::make_unique<volume::StoreMetadataSource>(store_, volume_, reactor_.get(),
                                                                   volume::StoreMetadataSource::Options{});
@@ -209,6 +209,18 @@ TEST_F(RadosVolumeTest, FollowsTheHeadWhileOpenFilesKeepTheirBytes) {
   ASSERT_TRUE(old_root.outcome.ok());
   EXPECT_EQ(lookup(old_root.info.handle, "d").info.handle, old_directory.info.handle);
   EXPECT_EQ(rados_->root(9).outcome.error, ENOENT);
+}
+
+TEST_F(RadosVolumeTest, SnapshotThatWasPublishedAMomentAgoIsFound) {
+  write("file", "one");
+  ASSERT_TRUE(import_tree().ok());
+  start(60 * kNanosecondsPerSecond);
+  ASSERT_TRUE(rados_->root(0).outcome.ok());
+  write("file", "two!");
+  ASSERT_TRUE(import_tree().ok());
+  const InodeAnswer root = rados_->root(2);
+  ASSERT_TRUE(root.outcome.ok());
+  EXPECT_EQ(lookup(root.info.handle, "file").info.size, 4U);
 }
 
 TEST_F(RadosVolumeTest, ComesUpWhenTheDataSetDoes) {

@@ -588,9 +588,10 @@ io::Task<origin::OpenedObject> RadosVolume::open_here(shm::Handle handle, shm::O
   if (is_metadata_object(object)) {
     const SnapshotPointer* const snapshot = snapshots_.get(handle.high);
     if (snapshot == nullptr) co_return origin::OpenedObject{Outcome{.error = ESTALE}};
-    for (const TablePlace& place : (*snapshot)->record.tables) {
+    for (size_t i = 0; i < kTables; ++i) {
+      const TablePlace& place = (*snapshot)->record.tables[i];
       if (!(place.object == object) || place.pages == 0) continue;
-      const auto table = RadosObject::table(context_, place);
+      const auto table = RadosObject::table(context_, static_cast<Table>(i), place);
       objects_.put(object, table);
       co_return origin::OpenedObject{Outcome{}, table};
     }

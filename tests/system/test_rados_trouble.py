@@ -97,6 +97,10 @@ class RadosTroubleTest(RadosTest):
         self.cluster.pause("osd")
         offsets = range(BLOCK, 24 * PIECE, 5 * BLOCK)
         reads = Reads(waiting, offsets)
+        begin = time.monotonic()
+        while time.monotonic() < begin + 20:
+            print(self.status()["origin"]["in_flight"], self.status()["clients"]["requests"], reads.running())
+            time.sleep(1)
         wait_until(lambda: self.status()["origin"]["in_flight"] >= 60, 60, "reads are at the cluster, all it is given")
         time.sleep(1)  # names and attributes in the root are older than their timeout
         begin = time.monotonic()
@@ -260,7 +264,9 @@ class RadosTroubleTest(RadosTest):
                 wrong[page + 100] ^= 1
             self.put_object(name, bytes(wrong), "meta")
         self.start_daemon()
-        self.assertIn("damaged", self.mount_fails())
+        self.assertIn("metadata of the data set cannot be read; the log names the object", self.mount_fails())
+        named = [line for line in self.daemon_log() if any(name in line for name in tables)]
+        self.assertTrue(named and "is damaged" in named[0], self.daemon_log())
         self.assertEqual((self.mount("local").path / "file").read_bytes(), b"local")
         self.run_ctl("volume", "verify", "data", status=EXIT_ERROR)
         for name, content in good.items():

@@ -178,12 +178,14 @@ Status Daemon::start_rados_volume(const VolumeConfig& config, uint16_t id) {
   options.source = config.source;
   options.dataset = config.rados.dataset;
   options.id = id;
+  options.origin_timeout_ms = config.rados.origin_timeout_ms;
   auto metadata = std::make_unique<server::CachedMetadata>(shard_pointers(), memory->arena(), id);
   server::CachedMetadata* const metadata_source = metadata.get();
   Result<std::unique_ptr<volume::RadosVolume>> made = volume::RadosVolume::create(
       options, std::move(store).value(), std::move(metadata), shards.front()->reactor(), *names);
   if (!made.ok()) return made.status().with_context("volume " + config.name);
   metadata_source->set_source(made->get());
+  (*made)->begin();
   volumes.push_back(std::move(made).value());
   return Status();
 }

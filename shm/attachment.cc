@@ -146,6 +146,7 @@ Result<std::shared_ptr<Attachment>> Attachment::open(const AttachmentRequest& re
   attachment->session_id_ = welcome.session_id;
   attachment->volume_ = welcome.volume;
   attachment->root_ = welcome.root_info;
+  attachment->answer_timeout_ns_ = uint64_t{welcome.answer_timeout_ms} * kNanosecondsPerMillisecond;
   CACHED_RETURN_IF_ERROR(attachment->adopt_index(fds[0].get()));
   if (fds.size() != 3 + attachment->shards_) {
     return does_not_fit("an eventfd for each of " + std::to_string(attachment->shards_) +

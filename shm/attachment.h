@@ -91,6 +91,8 @@ class Attachment {
   const Table<InodeRecord>& inodes() const { return inodes_; }
   const std::byte* arena() const { return arena_.data(); }
   uint64_t arena_bytes() const { return arena_bytes_; }
+  // How long the daemon may take for an answer because the volume's source does not answer it.
+  uint64_t answer_timeout_ns() const { return answer_timeout_ns_; }
 
   QueueView queue(unsigned queue) const { return QueueView(session_.data(), geometry_, queue); }
   // Says that `queue` has submissions; wake_shard() must follow if the daemon is to look at once.
@@ -115,6 +117,7 @@ class Attachment {
   uint64_t volume_ = 0;
   InodeInfo root_;
   uint64_t arena_bytes_ = 0;
+  uint64_t answer_timeout_ns_ = 0;
   unsigned shards_ = 1;
   uint64_t name_hash_key_[2] = {};
   Table<BlockRecord> blocks_;

@@ -62,8 +62,10 @@ struct Channel::Impl final : ReadHolder {
   uint64_t counted(unsigned counter) const { return counters_[counter].load(std::memory_order_relaxed); }
 
   // --- the ring (channel_ring.cc) ---
-  // When a call that begins now gives up.
+  // When a call that begins now gives up, unless the daemon is there and its volume's source is slow.
   uint64_t deadline_ns() const;
+  // Until when a request with this deadline waits for an answer while the daemon is well.
+  uint64_t end_of_wait_ns(uint64_t deadline_ns) const;
   Request make_request(Opcode opcode, const Handle& handle, uint64_t deadline_ns);
   // Sends and waits. False: the attachment is lost or was silent past the deadline; it is marked dead then.
   bool transact(Request* requests, unsigned request_count, uint64_t deadline_ns);
@@ -93,10 +95,9 @@ struct Channel::Impl final : ReadHolder {
     if (!sense) attachment_->mark_dead();
     return sense;
   }
-  // Waits for the next attachment. EIO when there is none before the deadline.
-  Status await_replacement(uint64_t deadline_ns) {
-    return client_->await_replacement(attachment_.get(), deadline_ns);
-  }
+  // Waits for the next attachment. EIO when there is none before the deadline; if the daemon died while a
+  // request waited past it for the source, none in daemon_timeout from now.
+  Status await_replacement(uint64_t deadline_ns);
   // The same, and moves there.
   Status await_attachment(uint64_t deadline_ns);
   // transact(), over as many attachments as it takes. `last_known()` may answer instead while the daemon is

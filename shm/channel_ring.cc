@@ -25,6 +25,13 @@ uint64_t Channel::Impl::deadline_ns() const {
   return system_clock().monotonic_ns() + client_->options().daemon_timeout_ms * kNanosecondsPerMillisecond;
 }
 
+uint64_t Channel::Impl::end_of_wait_ns(uint64_t deadline_ns) const {
+  const uint64_t own_ns = client_->options().daemon_timeout_ms * kNanosecondsPerMillisecond;
+  const uint64_t answer_ns = attachment_->answer_timeout_ns();
+  const uint64_t more_ns = answer_ns > own_ns ? answer_ns - own_ns : 0;
+  return deadline_ns > UINT64_MAX - more_ns ? UINT64_MAX : deadline_ns + more_ns;
+}
+
 Request Channel::Impl::make_request(Opcode opcode, const Handle& handle, uint64_t deadline_ns) {
   // The lower bound is published before the number is taken: whoever sees that the number is taken (the
   // keeper, for Hello::next_request_number) also sees that it is in use.
@@ -35,7 +42,7 @@ Request Channel::Impl::make_request(Opcode opcode, const Handle& handle, uint64_
   request.submission.request_number = client_->take_number();
   request.submission.opcode = opcode;
   request.submission.handle = handle;
-  request.submission.deadline_ns = deadline_ns;
+  request.submission.deadline_ns = end_of_wait_ns(deadline_ns);
   return request;
 }
 
@@ -142,16 +149,25 @@ bool Channel::Impl::wait_for_completion(uint64_t deadline_ns, uint32_t* tail) {
     if (!look_for_completions(tail)) return false;
     if (*tail != completion_head_) return true;
     const uint64_t now_ns = system_clock().monotonic_ns();
-    if (now_ns >= deadline_ns) {
+    const uint64_t end_ns = end_of_wait_ns(deadline_ns);
+    if (now_ns >= end_ns) {
       attachment_->mark_dead();
       return false;
     }
     control.client_waiting.store(1, std::memory_order_seq_cst);
     if (control.completion_tail.load(std::memory_order_seq_cst) == completion_head_) {
-      futex_wait(control.completion_tail, completion_head_, deadline_ns - now_ns);
+      futex_wait(control.completion_tail, completion_head_, end_ns - now_ns);
     }
     control.client_waiting.store(0, std::memory_order_seq_cst);
   }
+}
+
+Status Channel::Impl::await_replacement(uint64_t deadline_ns) {
+  const uint64_t now_ns = system_clock().monotonic_ns();
+  if (now_ns >= deadline_ns && now_ns < end_of_wait_ns(deadline_ns)) {
+    deadline_ns = now_ns + client_->options().daemon_timeout_ms * kNanosecondsPerMillisecond;
+  }
+  return client_->await_replacement(attachment_.get(), deadline_ns);
 }
 
 Status Channel::Impl::await_attachment(uint64_t deadline_ns) {

@@ -49,7 +49,11 @@ struct Welcome {
   Handle root;
   InodeInfo root_info;
   char error[256] = {};
-  uint64_t reserved[8] = {};
+  // How long an answer may take although the daemon is well, because the volume's source is not; 0: no longer
+  // than the client waits by itself.
+  uint32_t answer_timeout_ms = 0;
+  uint32_t reserved0 = 0;
+  uint64_t reserved1[7] = {};
 };
 static_assert(sizeof(Welcome) == 32 + 16 + 152 + 256 + 64);
 

@@ -273,6 +273,7 @@ std::string format_sessions(const json& sessions) {
 
 std::string format_volumes(const json& volumes) {
   Rows rows = {{"VOLUME", "ID", "SIZE", "FILES", "SESSIONS", "SOURCE"}};
+  std::string notes;
   for (const json& volume : member(volumes, "volumes")) {
     // The first statfs through a mount starts the count; until it ends the numbers are those of the part that
     // was seen.
@@ -282,8 +283,10 @@ std::string format_volumes(const json& volumes) {
     rows.push_back({text(volume, "name"), text(volume, "id"), unknown ? "-" : size(volume, "bytes") + more,
                     unknown ? "-" : count(volume, "files") + more, count(volume, "sessions"),
                     text(volume, "source")});
+    if (const std::string trouble = text(volume, "trouble"); !trouble.empty())
+      notes += text(volume, "name") + ": " + trouble + "\n";
   }
-  return format_table(rows);
+  return format_table(rows) + (notes.empty() ? "" : "\n" + notes);
 }
 
 std::string format_devices(const json& devices) {

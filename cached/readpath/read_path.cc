@@ -47,11 +47,13 @@ size_t ReadPath::KeyHash::operator()(const shm::BlockKey& key) const {
 }
 
 ReadPath::ReadPath(io::Reactor& reactor, memory_tier::MemoryTier& tier, const Options& options)
-    : reactor_(reactor),
-      tier_(tier),
-      options_(options),
-      slots_(reactor, tier),
-      gate_(options.fetches_in_flight) {}
+    : reactor_(reactor), tier_(tier), options_(options), slots_(reactor, tier) {}
+
+FetchGate* ReadPath::origin_gate(uint16_t volume) {
+  std::unique_ptr<FetchGate>& gate = gates_[volume];
+  if (gate == nullptr) gate = std::make_unique<FetchGate>(options_.fetches_in_flight);
+  return gate.get();
+}
 
 void ReadPath::set_ssd(const SsdParts& ssd, const std::vector<unsigned>& queue_depths) {
   ssd_ = ssd;
@@ -246,7 +248,7 @@ std::vector<ReadPath::Run> ReadPath::plan_fetches(const ReadRequest& request, co
     fetch->start = need.start;
     fetch->length = need.length;
     fetch->ticket = run.ticket;
-    fetch->gate = need.ssd ? ssd_gates_[need.ssd->location.device].get() : &gate_;
+    fetch->gate = need.ssd ? ssd_gates_[need.ssd->location.device].get() : origin_gate(request.volume);
     slots->erase(slot);
     const shm::BlockKey key = key_of(request, need.block);
     if (ssd_.shard != nullptr) {

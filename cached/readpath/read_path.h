@@ -87,7 +87,7 @@ struct SsdParts {
 class ReadPath {
  public:
   struct Options {
-    unsigned fetches_in_flight = 64;              // commands at the origin
+    unsigned fetches_in_flight = 64;              // commands at each volume's origin
     uint64_t slot_wait_ns = 20'000'000;           // before a read goes through the session's buffer
     uint64_t prefetch_limit_bytes = 64ULL << 20;  // read-ahead that has slots and is not there yet
   };
@@ -172,6 +172,7 @@ class ReadPath {
                                 const std::shared_ptr<origin::ObjectReader>& reader,
                                 std::vector<memory_tier::SlotId>* slots, Priority priority);
   bool joins_run(const Run& run, const Need& need) const;
+  FetchGate* origin_gate(uint16_t volume);
   io::Task<void> fetch_run(Run run);
   io::Task<void> fetch_from_origin(const Run& run);
   io::Task<void> fetch_from_ssd(const Run& run);
@@ -194,7 +195,8 @@ class ReadPath {
   Options options_;
   SlotQueue slots_;
   SsdParts ssd_;
-  FetchGate gate_;                                     // at the origin
+  // At the origin, by volume: one whose source hangs holds up no other.
+  std::unordered_map<uint16_t, std::unique_ptr<FetchGate>> gates_;
   std::vector<std::unique_ptr<FetchGate>> ssd_gates_;  // by device
   std::unordered_multimap<shm::BlockKey, std::shared_ptr<Fetch>, KeyHash, KeyEqual> in_flight_;
   // The last blocks that were worth writing and were not accepted.

@@ -24,6 +24,8 @@ namespace {
 
 constexpr uint64_t kHelloTimeoutNs = 5 * kNanosecondsPerSecond;
 constexpr size_t kMaximumPending = 64;
+constexpr size_t kMaximumRefusals = 256;
+constexpr uint64_t kRefusalRepeatNs = 60 * kNanosecondsPerSecond;
 constexpr int kSoPeerPidfd = 77;  // SO_PEERPIDFD, Linux 6.5; Debian 12's headers do not have it
 
 // A pidfd of the socket's peer. Without SO_PEERPIDFD the pid could have been reused since it connected, which
@@ -34,6 +36,17 @@ UniqueFd pidfd_of(int socket, pid_t pid) {
   socklen_t size = sizeof fd;
   if (::getsockopt(socket, SOL_SOCKET, kSoPeerPidfd, &fd, &size) == 0) return UniqueFd(fd);
   return UniqueFd(static_cast<int>(::syscall(SYS_pidfd_open, pid, 0)));
+}
+
+// Why a client cannot have the volume. What is wrong with the volume says more than the errno.
+Status root_failure(volume::Volume& volume, uint64_t snapshot, int error) {
+  const std::string which = snapshot == 0 ? "" : "snapshot " + std::to_string(snapshot) + " of ";
+  std::string why = volume.trouble();
+  if (why.empty() && snapshot != 0 && error == ENOENT)
+    why = "there is no such snapshot; cachedctl volume snapshots " + volume.name() + " lists them";
+  if (why.empty() && error == ETIMEDOUT) why = "it does not answer; look at the source, then try again";
+  return Status(error, which + "volume " + volume.name() + " (" + volume.source() +
+                           ") cannot be used: " + (why.empty() ? strerror(error) : why));
 }
 
 }  // namespace
@@ -218,11 +231,20 @@ void SessionServer::greet(Pending pending) {
 }
 
 void SessionServer::refuse(int socket, const Peer& peer, const Status& why) {
-  log_warning("refused a client (pid {}, uid {}): {}", peer.pid, peer.uid, printable(why.message()));
+  const std::string line = "refused a client (pid " + std::to_string(peer.pid) + ", uid " +
+                           std::to_string(peer.uid) + "): " + printable(why.message());
+  // A mount whose volume is in trouble tries again each second.
+  const uint64_t now_ns = system_clock().monotonic_ns();
+  if (refusals_.size() >= kMaximumRefusals) refusals_.clear();
+  uint64_t& logged_ns = refusals_[line];
+  if (logged_ns == 0 || now_ns - logged_ns >= kRefusalRepeatNs) {
+    log_warning("{}", line);
+    logged_ns = now_ns;
+  }
   shm::Welcome refusal;
   refusal.error_number = why.error_number();
   std::strncpy(refusal.error, why.message().c_str(), sizeof refusal.error - 1);
-  // A client that is gone needs no answer.
+  // If it cannot be sent, the client is gone.
   (void)shm::send_packet(socket, &refusal, sizeof refusal, {});
 }
 
@@ -236,15 +258,8 @@ void SessionServer::take_roots() {
 void SessionServer::begin_session(Asking asking, const volume::InodeAnswer& root) {
   const std::shared_ptr<Session> session = std::move(asking.session);
   if (!root.outcome.ok()) {
-    const std::string snapshot =
-        session->snapshot() == 0 ? "" : "snapshot " + std::to_string(session->snapshot()) + " of ";
-    const std::string why = root.outcome.error == ETIMEDOUT
-                                ? "it does not answer; look at the source, then try again"
-                                : std::strerror(root.outcome.error);
-    return refuse(
-        asking.socket.get(), session->peer(),
-        Status(root.outcome.error, "the root of " + snapshot + "volume " + session->volume()->name() +
-                                       " cannot be read (" + session->volume()->source() + "): " + why));
+    return refuse(asking.socket.get(), session->peer(),
+                  root_failure(*session->volume(), session->snapshot(), root.outcome.error));
   }
   Live live{session, std::move(asking.socket), std::move(asking.pidfd)};
   session->set_socket(live.socket.get());
@@ -287,6 +302,7 @@ Status SessionServer::welcome(int socket, const Session& session, const volume::
   packet.volume = session.volume()->id();
   packet.root = root.info.handle;
   packet.root_info = root.info;
+  packet.answer_timeout_ms = session.volume()->answer_timeout_ms();
   std::vector<int> fds{memory_.index_fd_read_only(), memory_.arena_fd_read_only(), session.memory_fd()};
   for (unsigned shard = 0; shard < shards_.size(); ++shard) fds.push_back(session.eventfd(shard));
   packet.fd_count = static_cast<uint32_t>(fds.size());

@@ -75,7 +75,7 @@ class SessionServer {
   void greet(Pending pending);
   // The sentence of refusal, or the new session.
   Result<std::shared_ptr<Session>> admit(const Pending& pending, const shm::Hello& hello);
-  // Refuses, in a sentence.
+  // Refuses, in a sentence, which is logged once a minute.
   void refuse(int socket, const Peer& peer, const Status& why);
   // Goes on with those whose root has come, or will not.
   void take_roots();
@@ -99,6 +99,7 @@ class SessionServer {
   mutable std::mutex mutex_;           // guards live_ (changed by the thread only) and past_counters_
   std::vector<Live> live_;
   std::vector<uint64_t> past_counters_;
+  std::map<std::string, uint64_t> refusals_;  // when each was logged
   uint64_t next_session_id_ = 1;
   std::thread thread_;
 };

@@ -75,7 +75,8 @@ json StatusReporter::volume_list() {
                     {"bytes", statistics.bytes},
                     {"files", statistics.files},
                     {"counted", statistics.complete != 0},
-                    {"sessions", uses[volume]}});
+                    {"sessions", uses[volume]},
+                    {"trouble", volume->trouble()}});
   }
   return list;
 }

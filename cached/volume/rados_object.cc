@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <span>
 
 #include "base/units.h"
 #include "cached/origin/rados_reader.h"
@@ -57,12 +58,15 @@ void RadosObject::ChecksumCache::put(const shm::ObjectId& object, uint64_t group
 RadosObject::RadosObject(const Context& context, ObjectLayout layout, Checksums checksums)
     : context_(context), layout_(std::move(layout)), checksums_(std::move(checksums)) {}
 
-std::shared_ptr<RadosObject> RadosObject::table(const Context& context, const TablePlace& place) {
+std::shared_ptr<RadosObject> RadosObject::table(const Context& context, Table table,
+                                                const TablePlace& place) {
   ObjectRecord record;
   record.id = place.object;
   record.size = place.pages * volume::kPageBytes;
   record.flags = kObjectDense;
-  return std::make_shared<RadosObject>(context, ObjectLayout::plan(record, {}), nullptr);
+  auto made = std::make_shared<RadosObject>(context, ObjectLayout::plan(record, {}), nullptr);
+  made->table_ = table;
+  return made;
 }
 
 io::Task<Outcome> RadosObject::read(io::Reactor& reactor, uint64_t offset, uint64_t length,
@@ -104,7 +108,7 @@ io::Task<Outcome> RadosObject::read_whole(io::Reactor& reactor, uint64_t begin, 
     if (!outcome.ok()) co_return outcome;
     at = piece_end;
   }
-  if (checksums_ == nullptr) co_return Outcome{};
+  if (checksums_ == nullptr) co_return prove_pages(begin, end, iovecs);
   co_return co_await prove(reactor, begin, end, iovecs);
 }
 
@@ -149,6 +153,24 @@ io::Task<Outcome> RadosObject::prove(io::Reactor& reactor, uint64_t begin, uint6
     co_return Outcome{.error = EIO};
   }
   co_return Outcome{};
+}
+
+Outcome RadosObject::prove_pages(uint64_t begin, uint64_t end, const std::vector<iovec>& iovecs) const {
+  const shm::ObjectId& id = layout_.record().id;
+  std::string gathered;
+  for (uint64_t at = align_up(begin, volume::kPageBytes); at + volume::kPageBytes <= end;
+       at += volume::kPageBytes) {
+    gathered.clear();
+    for (const iovec& piece : part_of(iovecs, at - begin, volume::kPageBytes)) {
+      gathered.append(static_cast<const char*>(piece.iov_base), piece.iov_len);
+    }
+    const auto bytes = std::as_bytes(std::span(gathered));
+    const Result<PageView> view = check_page(bytes, table_, id.high, at / volume::kPageBytes);
+    if (view.ok()) continue;
+    context_.damage->report(piece_name(context_.volume, id, at / kPieceBytes).name, view.status().message());
+    return Outcome{.error = EIO};
+  }
+  return Outcome{};
 }
 
 io::Task<Result<RadosObject::Group>> RadosObject::group(io::Reactor& reactor, uint64_t number) {

@@ -3,8 +3,9 @@
 //
 // A block whose bytes are not those that were imported is EIO, with a line in the log that names the piece.
 // Checking costs about 8 us for 128 KiB. Only whole blocks can be proved: a read that begins or ends inside
-// of one reads it to its ends into a buffer of its own. The pages of tables carry checksums of their own and
-// are proved by who uses them.
+// of one reads it to its ends into a buffer of its own. The pages of tables carry checksums of their own.
+// They are proved here, so that a damaged one enters no cache and can be read once it is repaired, and again
+// by who uses them, since caches lie between.
 //
 // Any thread that runs coroutines.
 #pragma once
@@ -61,8 +62,8 @@ class RadosObject : public origin::ObjectReader {
     std::shared_ptr<ChecksumCache> checksums = std::make_shared<ChecksumCache>();
   };
   RadosObject(const Context& context, ObjectLayout layout, Checksums checksums);
-  // A table: `pages` pages of the metadata object `id`.
-  static std::shared_ptr<RadosObject> table(const Context& context, const TablePlace& place);
+  // A table of metadata, which lies at `place`.
+  static std::shared_ptr<RadosObject> table(const Context& context, Table table, const TablePlace& place);
 
   uint64_t size() const override { return layout_.size(); }
   uint64_t run_bytes() const override { return kPieceBytes; }
@@ -79,11 +80,14 @@ class RadosObject : public origin::ObjectReader {
                                        std::vector<iovec> iovecs);
   io::Task<origin::Outcome> prove(io::Reactor& reactor, uint64_t begin, uint64_t end,
                                   const std::vector<iovec>& iovecs);
+  // Proves the pages that lie in [begin, end) whole.
+  origin::Outcome prove_pages(uint64_t begin, uint64_t end, const std::vector<iovec>& iovecs) const;
   io::Task<Result<Group>> group(io::Reactor& reactor, uint64_t number);
 
   const Context& context_;
   const ObjectLayout layout_;
-  const Checksums checksums_;  // null: not to be proved here
+  const Checksums checksums_;  // null: a table
+  Table table_ = {};           // which one
 };
 
 }  // namespace cached::volume

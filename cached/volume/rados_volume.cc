@@ -20,6 +20,9 @@ uint64_t cookie_of(uint64_t snapshot, uint64_t next_entry) {
   return (snapshot & kSnapshotTagMask) << 32 | next_entry;
 }
 
+constexpr uint32_t kAnswerSlackMs = 10'000;
+constexpr uint64_t kRootWaitInVainNs = 50 * kNanosecondsPerMillisecond;
+
 constexpr uint64_t locator_of(uint32_t directory, uint64_t entry) {
   return uint64_t{directory} << 32 | entry;
 }
@@ -66,9 +69,30 @@ RadosVolume::RadosVolume(const Options& options, std::shared_ptr<origin::ObjectS
       snapshots_(options.open_snapshots),
       objects_(options.open_objects) {}
 
-std::string RadosVolume::trouble() const {
-  const std::lock_guard lock(mutex_);
-  return trouble_;
+std::string RadosVolume::trouble() {
+  const origin::StoreState state = store_->state();
+  std::string known;
+  {
+    const std::lock_guard lock(mutex_);
+    known = trouble_;
+  }
+  if (state.phase == origin::StoreState::Phase::kFailed) known = state.why;
+  if (state.phase == origin::StoreState::Phase::kConnecting) known = "connecting to the cluster";
+  if (!known.empty()) begin();
+  return known;
+}
+
+void RadosVolume::begin() {
+  const auto ask = [](RadosVolume* self) -> io::Task<void> {
+    (void)co_await self->follow(self->options_.head_age_ns);
+  };
+  home_.post([this, ask] { io::spawn(ask(this)); });
+}
+
+uint32_t RadosVolume::answer_timeout_ms() const {
+  // An operation's last attempt may begin just before its time is over and has a quarter of it. A request
+  // makes more than one operation, but what comes after one that was in vain is not tried.
+  return options_.origin_timeout_ms + options_.origin_timeout_ms / 4 + kAnswerSlackMs;
 }
 
 void RadosVolume::note_trouble(const Status& status) {
@@ -81,7 +105,9 @@ void RadosVolume::note_trouble(const Status& status) {
 Outcome RadosVolume::failed(const Status& status) {
   if (status.error_number() != ENOENT && status.error_number() != ESTALE)
     context_.damage->report("metadata of data set " + options_.dataset, status.message());
-  return Outcome{.error = status.error_number()};
+  // Of the store's errors, and there are many, a reader has no use for another one.
+  const bool of_file = status.error_number() == ENOENT || status.error_number() == ESTALE;
+  return Outcome{.error = of_file ? status.error_number() : EIO};
 }
 
 // The head. ---------------------------------------------------------------------------------------------
@@ -89,17 +115,41 @@ Outcome RadosVolume::failed(const Status& status) {
 io::Task<Status> RadosVolume::follow(uint64_t maximum_age_ns) {
   const uint64_t now_ns = home_.clock().monotonic_ns();
   if (current_ != nullptr && now_ns - head_read_at_ns_ <= maximum_age_ns) co_return Status();
-  if (head_reading_ == nullptr) {
-    const auto reading = head_reading_ = std::make_shared<io::Event>();
-    head_status_ = co_await read_head();
-    note_trouble(head_status_);
-    head_reading_ = nullptr;
-    reading->set();
+  std::shared_ptr<HeadReading> reading = head_reading_;
+  if (reading == nullptr) {
+    reading = head_reading_ = std::make_shared<HeadReading>();
+    io::spawn(ask_for_head(reading));
+    if (!reading->ended.is_set()) io::spawn(end_patience(reading));
+  }
+  if (current_ != nullptr) {
+    co_await reading->enough;
   } else {
-    const std::shared_ptr<io::Event> reading = head_reading_;
-    co_await *reading;
+    co_await reading->ended;
   }
   co_return current_ != nullptr ? Status() : head_status_;
+}
+
+io::Task<void> RadosVolume::ask_for_head(std::shared_ptr<HeadReading> reading) {
+  head_status_ = co_await read_head();
+  note_trouble(head_status_);
+  head_reading_ = nullptr;
+  reading->ended.set();
+  reading->enough.set();
+}
+
+io::Task<void> RadosVolume::end_patience(std::shared_ptr<HeadReading> reading) {
+  co_await home_.sleep_until(home_.clock().monotonic_ns() + options_.head_patience_ns);
+  if (reading->ended.is_set()) co_return;
+  {
+    const std::lock_guard lock(mutex_);
+    trouble_ = store_->description() + " does not answer: the head of data set " + options_.dataset +
+               " cannot be read" + (current_ == nullptr ? "" : "; the snapshot that is known is shown");
+  }
+  reading->enough.set();
+}
+
+bool RadosVolume::head_is_fresh() const {
+  return head_known_ && head_reading_ == nullptr && head_status_.ok();
 }
 
 io::Task<Status> RadosVolume::read_head() {
@@ -213,7 +263,7 @@ io::Task<RadosVolume::Found> RadosVolume::find(shm::Handle handle) {
     if (!status.ok()) co_return Found{failed(status)};
   }
   const auto mark = marked();
-  if (mark == head_.snapshots.end()) co_return Found{Outcome{.error = ESTALE}};
+  if (mark == head_.snapshots.end()) co_return Found{Outcome{.error = head_is_fresh() ? ESTALE : EIO}};
   Result<SnapshotPointer> snapshot = co_await open_snapshot(*mark);
   if (!snapshot.ok()) co_return Found{failed(snapshot.status())};
   found.snapshot = std::move(snapshot).value();
@@ -309,15 +359,22 @@ InodeAnswer RadosVolume::root(uint64_t snapshot) {
     place->set_value(co_await self->answer_for(found));
   };
   home_.post([this, snapshot, promise, ask] { io::spawn(ask(this, snapshot, promise)); });
-  if (future.wait_for(std::chrono::nanoseconds(options_.root_wait_ns)) != std::future_status::ready)
-    return InodeAnswer{Outcome{.error = ETIMEDOUT}};
+  const uint64_t wait_ns = root_in_vain_ ? kRootWaitInVainNs : options_.root_wait_ns;
+  root_in_vain_ = future.wait_for(std::chrono::nanoseconds(wait_ns)) != std::future_status::ready;
+  if (root_in_vain_) return InodeAnswer{Outcome{.error = ETIMEDOUT}};
   return future.get();
 }
 
 io::Task<InodeAnswer> RadosVolume::snapshot_root(uint64_t number) {
   Status status = co_await follow(options_.head_age_ns);
-  const SnapshotMark* const mark = status.ok() ? head_.find_snapshot(number) : nullptr;
-  if (status.ok() && mark == nullptr) status = Status(ENOENT, "no such snapshot");
+  const SnapshotMark* mark = status.ok() ? head_.find_snapshot(number) : nullptr;
+  if (status.ok() && mark == nullptr) {
+    // Whoever asks by number may have read it a moment ago.
+    status = co_await follow(0);
+    mark = head_.find_snapshot(number);
+  }
+  if (status.ok() && mark == nullptr)
+    status = Status(head_is_fresh() ? ENOENT : EIO, "no such snapshot, as far as the head is known");
   if (!status.ok()) co_return InodeAnswer{failed(status)};
   const Found found = co_await find({mark->import_id, locator_of(kRootDirectory, 0)});
   co_return co_await answer_for(found);
@@ -531,9 +588,10 @@ io::Task<origin::OpenedObject> RadosVolume::open_here(shm::Handle handle, shm::O
   if (is_metadata_object(object)) {
     const SnapshotPointer* const snapshot = snapshots_.get(handle.high);
     if (snapshot == nullptr) co_return origin::OpenedObject{Outcome{.error = ESTALE}};
-    for (const TablePlace& place : (*snapshot)->record.tables) {
+    for (size_t i = 0; i < kTables; ++i) {
+      const TablePlace& place = (*snapshot)->record.tables[i];
       if (!(place.object == object) || place.pages == 0) continue;
-      const auto table = RadosObject::table(context_, place);
+      const auto table = RadosObject::table(context_, static_cast<Table>(i), place);
       objects_.put(object, table);
       co_return origin::OpenedObject{Outcome{}, table};
     }

@@ -15,11 +15,14 @@
 // (is_metadata_object) with the handle metadata_handle(), so a MetadataSource can read them with ReadPath
 // under this volume as Source.
 //
-// If the head cannot be read, the one that is known goes on to be used. At the start, when none is known,
-// requests end with the store's error; root() waits for a moment and no longer, so that sessions of other
-// volumes do not wait for a cluster that is away.
+// If the head cannot be read, the one that is known goes on to be used: whoever asks waits for a moment
+// (head_patience_ns) and no longer, since what is cached must stay readable while the cluster hangs. At the
+// start, when none is known, requests end with the store's error; root() waits for a moment too, and if that
+// was in vain hardly at all until it is not, so that sessions of other volumes do not wait for a cluster that
+// is away.
 #pragma once
 
+#include <atomic>
 #include <memory>
 #include <mutex>
 #include <string>
@@ -43,8 +46,10 @@ class RadosVolume : public Volume {
     std::string source;   // "rados:POOL/NAME"
     std::string dataset;  // NAME
     uint16_t id = 0;
-    uint64_t head_age_ns = 1'000'000'000;   // the head is read again when it is older and asked for
-    uint64_t root_wait_ns = 2'000'000'000;  // for which root() waits at most
+    uint64_t head_age_ns = 1'000'000'000;       // the head is read again when it is older and asked for
+    uint64_t head_patience_ns = 1'000'000'000;  // then the head that is known will do
+    uint64_t root_wait_ns = 2'000'000'000;      // for which root() waits at most
+    uint32_t origin_timeout_ms = 60'000;        // the store's
     size_t open_objects = 4096;
     size_t open_snapshots = 16;
   };
@@ -76,8 +81,12 @@ class RadosVolume : public Volume {
   shm::VolumeStatistics known_statistics() const override;
   io::Task<origin::OpenedObject> open(io::Reactor& caller, shm::Handle handle, shm::ObjectId object) override;
   const origin::OriginCounters& origin_counters() const override { return origin_counters_; }
-  // Why the volume cannot be used, one line; empty when it can. Any thread.
-  std::string trouble() const;
+  // If there is any, the head is asked for again, so that the next answer is a new one.
+  std::string trouble() override;
+  uint32_t answer_timeout_ms() const override;
+  // Asks for the head for the first time, so that what is missing is known before somebody mounts. Once; the
+  // metadata source must be ready.
+  void begin();
 
  private:
   struct Snapshot {
@@ -90,6 +99,11 @@ class RadosVolume : public Volume {
     LruMap<uint64_t, shm::ObjectId> objects{4096};  // ids by number
   };
   using SnapshotPointer = std::shared_ptr<Snapshot>;
+  // The head on its way.
+  struct HeadReading {
+    io::Event ended;
+    io::Event enough;  // who has an older head waits no longer
+  };
   // An inode that a handle led to.
   struct Found {
     Outcome outcome;
@@ -105,9 +119,13 @@ class RadosVolume : public Volume {
 
   // All of these on home's thread. The root of a named snapshot; ENOENT if there is none of that number.
   io::Task<InodeAnswer> snapshot_root(uint64_t number);
-  // Reads the head if the one that is known is too old.
+  // Reads the head if the one that is known is too old. Ok if any is known.
   io::Task<Status> follow(uint64_t maximum_age_ns);
+  io::Task<void> ask_for_head(std::shared_ptr<HeadReading> reading);
+  io::Task<void> end_patience(std::shared_ptr<HeadReading> reading);
   io::Task<Status> read_head();
+  // Whether what the head does not name does not exist.
+  bool head_is_fresh() const;
   io::Task<Result<SnapshotPointer>> open_snapshot(SnapshotMark mark);
   io::Task<Result<SnapshotRecord>> load_record(SnapshotMark mark);
   // The handle that clients have of a directory.
@@ -139,15 +157,16 @@ class RadosVolume : public Volume {
   Head head_;
   bool head_known_ = false;
   uint64_t head_read_at_ns_ = 0;
-  std::shared_ptr<io::Event> head_reading_;  // while it is being read
-  Status head_status_;                       // of the last attempt
+  std::shared_ptr<HeadReading> head_reading_;  // while it is being read
+  Status head_status_;                         // of the last attempt
   SnapshotPointer current_;
   LruMap<uint64_t, SnapshotPointer> snapshots_;  // by import id
   LruMap<shm::ObjectId, std::shared_ptr<origin::ObjectReader>> objects_;
+  std::atomic<bool> root_in_vain_{false};  // the last root() waited without an answer
 
   mutable std::mutex mutex_;  // guards all below, which any thread may ask for
   shm::VolumeStatistics statistics_;
-  std::string trouble_ = "not asked yet";
+  std::string trouble_;
 };
 
 }  // namespace cached::volume

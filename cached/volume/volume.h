@@ -78,6 +78,13 @@ class Volume : public origin::Source {
   virtual shm::VolumeStatistics known_statistics() const = 0;
 
   virtual const origin::OriginCounters& origin_counters() const = 0;
+
+  // What keeps the volume from being used now, one line for the operator; empty when nothing does. Any
+  // thread.
+  virtual std::string trouble() { return {}; }
+  // The longest that a request may take because the source does not answer; 0: nothing that clients have to
+  // wait longer for than they do for the daemon. Immutable; any thread.
+  virtual uint32_t answer_timeout_ms() const { return 0; }
 };
 
 }  // namespace cached::volume

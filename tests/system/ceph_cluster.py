@@ -14,8 +14,9 @@ import shutil
 import signal
 import subprocess
 import tempfile
+import time
 
-from harness import stop_process
+from harness import process_is_gone, stop_process
 
 SCRIPT = pathlib.Path(__file__).resolve().parents[2] / "scripts" / "ceph-cluster.sh"
 START_TIMEOUT_S = 120
@@ -30,6 +31,8 @@ def run_script(*arguments, timeout_s=START_TIMEOUT_S):
 class CephCluster:
     def __init__(self, osds=1, pools=("data",), coded_pools=(), osd_size="8GiB"):
         # Short, because socket paths are limited, and on a disk, because BlueStore needs O_DIRECT.
+        self.restarted = []
+        self.disturbed = False
         self.directory = pathlib.Path(tempfile.mkdtemp(prefix="cached-ceph-", dir="/var/tmp"))
         options = ["--osds", osds, "--osd-size", osd_size, "--owner", os.getpid()]
         for name in pools:
@@ -51,6 +54,8 @@ class CephCluster:
 
     def stop(self):
         run_script("stop", self.directory)
+        for process in self.restarted:
+            process.wait()
         shutil.rmtree(self.directory, ignore_errors=True)
 
     def pids(self, kind):
@@ -58,11 +63,59 @@ class CephCluster:
         return [int(path.read_text()) for path in sorted(self.directory.glob(f"{kind}.*.pid"))]
 
     def signal(self, kind, number):
+        self.disturbed = True
         for pid in self.pids(kind):
             os.kill(pid, number)
 
+    def kill(self, name):
+        """SIGKILL for one process ("osd.0", "mon.a"), and waits for its end."""
+        self.disturbed = True
+        pid = int((self.directory / f"{name}.pid").read_text())
+        os.kill(pid, signal.SIGKILL)
+        deadline = time.monotonic() + COMMAND_TIMEOUT_S
+        while not process_is_gone(pid):
+            if time.monotonic() > deadline:
+                raise AssertionError(f"{name} does not end")
+            time.sleep(0.01)
+
+    def restart(self, name):
+        """Starts a process of the cluster again that has ended."""
+        program = {"osd": "ceph-osd", "mon": "ceph-mon"}[name.split(".")[0]]
+        with open(self.directory / f"{name}.out", "ab") as output:
+            process = subprocess.Popen([program, "-i", name.split(".")[1], "-f", "--conf", self.conf_file],
+                                       stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True)
+        self.restarted.append(process)
+        (self.directory / f"{name}.pid").write_text(f"{process.pid}\n")
+
+    def mend(self):
+        """Whatever a test did to the processes: all run, and the OSDs serve."""
+        if not self.disturbed:
+            return
+        for path in sorted(self.directory.glob("*.*.pid")):
+            if process_is_gone(int(path.read_text())):
+                self.restart(path.name.removesuffix(".pid"))
+            else:
+                os.kill(int(path.read_text()), signal.SIGCONT)
+        self.wait_for_osds()
+        self.disturbed = False
+
+    def wait_for_osds(self):
+        """Waits until the monitor answers and has all OSDs up and all placement groups served."""
+        osds = len(self.pids("osd"))
+        deadline = time.monotonic() + START_TIMEOUT_S
+        while f"{osds} up" not in self._osd_state():
+            if time.monotonic() > deadline:
+                raise AssertionError(f"the OSDs do not come back: {self._osd_state()}")
+            time.sleep(0.2)
+
+    def _osd_state(self):
+        done = subprocess.run(["ceph", "--conf", self.conf_file, "--connect-timeout", "10", "osd", "stat"],
+                              capture_output=True, text=True, timeout=COMMAND_TIMEOUT_S, check=False)
+        return done.stdout + done.stderr
+
     def pause(self, kind):
         """Returns when no thread of them runs any more."""
+        self.disturbed = True
         for pid in self.pids(kind):
             stop_process(pid)
 

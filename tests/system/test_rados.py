@@ -1,20 +1,14 @@
 """Data sets in a real Ceph cluster: cachedctl import, export and volume."""
 
-import json
 import os
 import pathlib
 import random
-import shutil
 import signal
 import stat
 import subprocess
-import time
 
-from ceph_cluster import CephCluster
-from harness import SystemTest, stop_process, wait_until
-
-EXIT_ERROR, EXIT_USAGE = 1, 2
-COMMAND_TIMEOUT_S = 120
+from harness import wait_until
+from rados_harness import COMMAND_TIMEOUT_S, EXIT_ERROR, EXIT_USAGE, RadosTest
 
 
 def tree_state(root):
@@ -38,81 +32,7 @@ def tree_state(root):
     return state
 
 
-class RadosTest(SystemTest):
-    @classmethod
-    def setUpClass(cls):
-        super().setUpClass()
-        for program in ("ceph-mon", "ceph-osd", "rados"):
-            if shutil.which(program) is None:
-                raise AssertionError(f"{program} is missing; packages.list names its package")
-        cls.cluster = CephCluster(osds=1, pools=("data", "meta"))
-        cls.addClassCleanup(cls.cluster.stop)
-
-    def setUp(self):
-        super().setUp()
-        self.config = self.root / "cached.toml"
-        self.dataset = f"set-{self._testMethodName[5:40]}"
-        self.write_config()
-
-    def write_config(self, **changes):
-        values = {"source": f"rados:data/{self.dataset}", "metadata_pool": "meta",
-                  "ceph_conf": self.cluster.conf_file, "keyring": self.cluster.keyring} | changes
-        text = '[memory]\nsize = "64MiB"\n[[volume]]\nname = "set"\n' + "".join(f'{key} = "{value}"\n' for key, value in values.items())
-        self.config.write_text(text)
-
-    def command(self, *arguments):
-        return [self.program("cachedctl"), *map(str, arguments), "--config", str(self.config)]
-
-    def run_ctl(self, *arguments, status=0):
-        """Runs cachedctl to its end and checks the exit status; returns the finished process."""
-        done = subprocess.run(self.command(*arguments), capture_output=True, text=True, timeout=COMMAND_TIMEOUT_S,
-                              check=False)
-        self.assertEqual(done.returncode, status, done.stdout + done.stderr)
-        return done
-
-    def start_import(self):
-        process = subprocess.Popen(self.command("import", self.source, "set"), stdout=subprocess.DEVNULL,
-                                   stderr=subprocess.PIPE, text=True)
-
-        def end():
-            process.kill()
-            process.communicate()
-
-        self.addCleanup(end)
-        return process
-
-    def stop_import_when(self, process, condition):
-        """Leaves the import stopped at a moment when `condition` holds: looked at while it stands still."""
-        while True:
-            stop_process(process.pid)
-            if condition():
-                break
-            process.send_signal(signal.SIGCONT)
-            time.sleep(0.02)
-            self.assertIsNone(process.poll(), "the import ended too early")
-
-    def ask(self, *arguments, status=0):
-        return json.loads(self.run_ctl(*arguments, "--json", status=status).stdout)
-
-    def import_tree(self, status=0):
-        return self.ask("import", self.source, "set", status=status)
-
-    def verify_is_clean(self):
-        report = self.ask("volume", "verify", "set")
-        self.assertEqual((report["problem_count"], report["orphans"]), (0, 0), report)
-        return report
-
-    def objects(self, pool="data"):
-        names = self.cluster.command("rados", "-p", pool, "ls").split()
-        return [name for name in names if name.startswith(self.dataset + "/")]
-
-    def make_files(self, count, size, seed=1, folder="files"):
-        generator = random.Random(seed)
-        for number in range(count):
-            path = self.source / folder / f"{number % 10}" / f"file-{number:05}"
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(generator.randbytes(size))
-
+class ImportTest(RadosTest):
     def test_import_and_export_keep_everything(self):
         self.make_files(30, 40_000)
         (self.source / "large").write_bytes(random.Random(2).randbytes(9_000_001))
@@ -134,7 +54,7 @@ class RadosTest(SystemTest):
         os.utime(self.source / "files", ns=(10**18 + 3, 10**18 + 4))
         report = self.import_tree()
         self.assertEqual(report["snapshot"], 1)
-        self.run_ctl("export", "set", self.root / "back")
+        self.run_ctl("export", "data", self.root / "back")
         before, after = tree_state(self.source), tree_state(self.root / "back")
         self.assertEqual(before.keys(), after.keys())
         for path, state in before.items():
@@ -149,7 +69,7 @@ class RadosTest(SystemTest):
         report = self.import_tree()
         self.assertEqual(report["stored_bytes"], len(b"changed"))
         self.assertEqual(report["reused_files"], 99)
-        self.assertEqual([item["number"] for item in self.ask("volume", "snapshots", "set")], [1, 2])
+        self.assertEqual([item["number"] for item in self.ask("volume", "snapshots", "data")], [1, 2])
         self.verify_is_clean()
 
     def test_kill_9_leaves_the_published_head_whole(self):
@@ -162,11 +82,11 @@ class RadosTest(SystemTest):
             self.stop_import_when(process, lambda: len(self.objects()) > before + 2)
             process.kill()
             process.wait()
-            self.assertEqual(self.ask("volume", "info", "set")["current"], 1)
-            self.run_ctl("volume", "verify", "set", "--snapshot", 1)
+            self.assertEqual(self.ask("volume", "info", "data")["current"], 1)
+            self.run_ctl("volume", "verify", "data", "--snapshot", 1)
         report = self.import_tree()
         self.assertEqual((report["snapshot"], report["resumed_imports"]), (2, 3))
-        self.run_ctl("volume", "collect", "set", "--orphans")
+        self.run_ctl("volume", "collect", "data", "--orphans")
         self.assertEqual(self.verify_is_clean()["snapshots"], 2)
 
     def test_an_interrupted_import_goes_on(self):
@@ -193,8 +113,8 @@ class RadosTest(SystemTest):
         _, errors = slower.communicate(timeout=COMMAND_TIMEOUT_S)
         self.assertEqual(slower.returncode, EXIT_ERROR)
         self.assertIn("another import", errors)
-        self.assertEqual(self.ask("volume", "info", "set")["current"], 1)
-        self.run_ctl("volume", "collect", "set", "--orphans", "--unfinished")
+        self.assertEqual(self.ask("volume", "info", "data")["current"], 1)
+        self.run_ctl("volume", "collect", "data", "--orphans", "--unfinished")
         self.verify_is_clean()
 
     def test_removing_a_snapshot_deletes_what_nothing_else_uses(self):
@@ -205,15 +125,15 @@ class RadosTest(SystemTest):
         (self.source / "old").unlink()
         self.import_tree()
         before = len(self.objects())
-        self.run_ctl("volume", "remove-snapshot", "set", 2, status=EXIT_ERROR)
-        self.assertEqual(self.ask("volume", "remove-snapshot", "set", 1, "--grace", 0)["snapshots"], 1)
+        self.run_ctl("volume", "remove-snapshot", "data", 2, status=EXIT_ERROR)
+        self.assertEqual(self.ask("volume", "remove-snapshot", "data", 1, "--grace", 0)["snapshots"], 1)
         self.assertEqual(len(self.objects()), before - 2)
-        self.assertEqual([item["number"] for item in self.ask("volume", "snapshots", "set")], [2])
+        self.assertEqual([item["number"] for item in self.ask("volume", "snapshots", "data")], [2])
         self.verify_is_clean()
-        self.run_ctl("volume", "destroy", "set", status=EXIT_USAGE)
-        self.run_ctl("volume", "destroy", "set", "--yes")
+        self.run_ctl("volume", "destroy", "data", status=EXIT_USAGE)
+        self.run_ctl("volume", "destroy", "data", "--yes")
         self.assertEqual(self.objects() + self.objects("meta"), [])
-        self.run_ctl("volume", "info", "set", status=EXIT_ERROR)
+        self.run_ctl("volume", "info", "data", status=EXIT_ERROR)
 
     def test_damage_is_found_and_named(self):
         self.make_files(5, 50_000)
@@ -221,10 +141,10 @@ class RadosTest(SystemTest):
         self.import_tree()
         lost = next(name for name in self.objects() if name.endswith(".00000002"))
         self.cluster.command("rados", "-p", "data", "rm", lost)
-        done = self.run_ctl("volume", "verify", "set", status=EXIT_ERROR)
+        done = self.run_ctl("volume", "verify", "data", status=EXIT_ERROR)
         self.assertIn(lost, done.stderr)
         self.assertIn("the file large is damaged", done.stderr)
-        done = self.run_ctl("export", "set", self.root / "back", status=EXIT_ERROR)
+        done = self.run_ctl("export", "data", self.root / "back", status=EXIT_ERROR)
         self.assertIn("large", done.stderr)
 
     def test_a_full_pool_ends_an_import_that_can_go_on(self):
@@ -240,20 +160,20 @@ class RadosTest(SystemTest):
         _, errors = process.communicate(timeout=COMMAND_TIMEOUT_S)
         self.assertEqual(process.returncode, EXIT_ERROR)
         self.assertIn("Free some space and run the same command again", errors)
-        self.assertEqual(self.ask("volume", "info", "set")["current"], 0)
+        self.assertEqual(self.ask("volume", "info", "data")["current"], 0)
         self.cluster.command("ceph", "daemon", socket, "injectfull", "none")
         wait_until(lambda: "full" not in self.cluster.command("ceph", "health", "detail"), 60, "the OSD has room")
         self.assertEqual(self.import_tree()["snapshot"], 1)
-        self.run_ctl("volume", "collect", "set", "--orphans")
+        self.run_ctl("volume", "collect", "data", "--orphans")
         self.verify_is_clean()
 
     def test_what_is_missing_is_said_clearly(self):
-        self.run_ctl("volume", "info", "set", status=EXIT_ERROR)
+        self.run_ctl("volume", "info", "data", status=EXIT_ERROR)
         done = self.run_ctl("volume", "info", "nonsense", status=EXIT_USAGE)
         self.assertIn("rados:POOL/NAME", done.stderr)
         self.write_config(source=f"rados:nowhere/{self.dataset}", metadata_pool="nowhere")
-        self.assertIn("nowhere", self.run_ctl("volume", "info", "set", status=EXIT_ERROR).stderr)
-        done = self.run_ctl("import", self.root / "absent", "set", status=EXIT_ERROR)
+        self.assertIn("nowhere", self.run_ctl("volume", "info", "data", status=EXIT_ERROR).stderr)
+        done = self.run_ctl("import", self.root / "absent", "data", status=EXIT_ERROR)
 
     def test_a_tree_of_many_files_needs_little_metadata(self):
         self.make_files(20_000, 100)
@@ -264,7 +184,7 @@ class RadosTest(SystemTest):
         before = self.cluster.osd_operations()
         listed = {item["volume"] for item in self.ask("volume", "list")}
         self.assertIn(f"rados:data/{self.dataset}", listed)
-        self.run_ctl("export", "set", self.root / "back")
+        self.run_ctl("export", "data", self.root / "back")
         after = self.cluster.osd_operations()
         # 2 MB of data in packs of 4 MiB, 0.7 MB of metadata.
         print(f"{after['op_r'] - before['op_r']} reads for {report['files']} files")

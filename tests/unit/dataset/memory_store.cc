@@ -50,14 +50,39 @@ Call<uint64_t> MemoryStore::read(ObjectName object, uint64_t offset, std::vector
 }
 
 Call<origin::VersionedBytes> MemoryStore::read_small(ObjectName object, uint64_t limit_bytes) {
-  return later<origin::VersionedBytes>([=, this]() -> Result<origin::VersionedBytes> {
+  const auto run = [=, this]() -> Result<origin::VersionedBytes> {
     const std::lock_guard lock(mutex_);
     ++counters_.reads;
     const auto found = objects_.find(key_of(object));
     if (found == objects_.end()) return missing(object);
     if (found->second.bytes.size() > limit_bytes) return Status(EFBIG, object.name + " is too long");
     return origin::VersionedBytes{found->second.bytes, found->second.version};
+  };
+  return Call<origin::VersionedBytes>([this, run](const origin::Done<origin::VersionedBytes>& done) {
+    {
+      const std::lock_guard lock(mutex_);
+      if (holding_) {
+        held_.push_back([run, done] { done(run()); });
+        return;
+      }
+    }
+    done(run());
   });
+}
+
+void MemoryStore::hold_small_reads() {
+  const std::lock_guard lock(mutex_);
+  holding_ = true;
+}
+
+void MemoryStore::release_small_reads() {
+  std::vector<std::function<void()>> released;
+  {
+    const std::lock_guard lock(mutex_);
+    holding_ = false;
+    released.swap(held_);
+  }
+  for (const std::function<void()>& end : released) end();
 }
 
 Call<uint64_t> MemoryStore::stat(ObjectName object) {

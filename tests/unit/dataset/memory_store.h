@@ -46,6 +46,9 @@ class MemoryStore : public origin::ObjectStore {
   std::set<std::string> names();
   // Lets a test change the bytes of an object; false if there is none.
   bool damage(const std::string& name, const std::function<void(std::string* bytes)>& change);
+  // read_small() does not end from now on until release_small_reads().
+  void hold_small_reads();
+  void release_small_reads();
   uint64_t reads() const { return counters_.reads; }
   uint64_t written_bytes() const { return counters_.written_bytes; }
   uint64_t bytes_in(origin::Pool pool);
@@ -63,6 +66,8 @@ class MemoryStore : public origin::ObjectStore {
   std::mutex mutex_;
   std::map<Name, Object> objects_;
   uint64_t next_version_ = 1;
+  bool holding_ = false;
+  std::vector<std::function<void()>> held_;  // small reads, to be ended
   origin::StoreCounters counters_;
 };
 

@@ -4,6 +4,7 @@
 #include <dirent.h>
 #include <sys/stat.h>
 
+#include <chrono>
 #include <cstring>
 #include <fstream>
 #include <future>
@@ -39,7 +40,7 @@ class RadosVolumeTest : public DatasetTest {
     DatasetTest::TearDown();
   }
 
-  void start() {
+  void start(uint64_t head_age_ns = 0) {
     reactor_ = std::move(io::Reactor::create({.name = "test"})).value();
     reactor_->start();
     RadosVolume::Options options;
@@ -47,7 +48,8 @@ class RadosVolumeTest : public DatasetTest {
     options.source = "rados:pool/data";
     options.dataset = volume_;
     options.id = 7;
-    options.head_age_ns = 0;
+    options.head_age_ns = head_age_ns;
+    options.head_patience_ns = 100'000'000;
     auto metadata = std::make_unique<volume::StoreMetadataSource>(store_, volume_, reactor_.get(),
                                                                   volume::StoreMetadataSource::Options{});
     rados_ = std::move(RadosVolume::create(options, store_, std::move(metadata), *reactor_, *names_)).value();
@@ -209,6 +211,18 @@ TEST_F(RadosVolumeTest, FollowsTheHeadWhileOpenFilesKeepTheirBytes) {
   EXPECT_EQ(rados_->root(9).outcome.error, ENOENT);
 }
 
+TEST_F(RadosVolumeTest, SnapshotThatWasPublishedAMomentAgoIsFound) {
+  write("file", "one");
+  ASSERT_TRUE(import_tree().ok());
+  start(60 * kNanosecondsPerSecond);
+  ASSERT_TRUE(rados_->root(0).outcome.ok());
+  write("file", "two!");
+  ASSERT_TRUE(import_tree().ok());
+  const InodeAnswer root = rados_->root(2);
+  ASSERT_TRUE(root.outcome.ok());
+  EXPECT_EQ(lookup(root.info.handle, "file").info.size, 4U);
+}
+
 TEST_F(RadosVolumeTest, ComesUpWhenTheDataSetDoes) {
   start();
   EXPECT_EQ(rados_->root(0).outcome.error, ENOENT);
@@ -217,6 +231,44 @@ TEST_F(RadosVolumeTest, ComesUpWhenTheDataSetDoes) {
   ASSERT_TRUE(import_tree().ok());
   EXPECT_TRUE(rados_->root(0).outcome.ok());
   EXPECT_EQ(rados_->trouble(), "");
+}
+
+TEST_F(RadosVolumeTest, ShowsTheSnapshotThatItKnowsWhileTheHeadCannotBeRead) {
+  write("file", "content");
+  ASSERT_TRUE(import_tree().ok());
+  start();
+  ASSERT_TRUE(rados_->root(0).outcome.ok());
+  store_->hold_small_reads();
+  // The first one waits for a moment, those after it not even that.
+  for (int i = 0; i < 3; ++i) {
+    const InodeAnswer file = lookup(RadosVolume::kCurrentRoot, "file");
+    ASSERT_TRUE(file.outcome.ok());
+    EXPECT_EQ(read(file.info, 0, 7).bytes, "content");
+  }
+  EXPECT_NE(rados_->trouble().find("does not answer"), std::string::npos) << rados_->trouble();
+  // What the head that is known does not name may exist.
+  EXPECT_EQ(rados_->root(2).outcome.error, EIO);
+  store_->release_small_reads();
+  write("file", "changed");
+  ASSERT_TRUE(import_tree().ok());
+  const InodeAnswer changed = lookup(RadosVolume::kCurrentRoot, "file");
+  EXPECT_EQ(read(changed.info, 0, 7).bytes, "changed");
+  EXPECT_EQ(rados_->trouble(), "");
+}
+
+TEST_F(RadosVolumeTest, RootThatWasWaitedForInVainIsHardlyWaitedForAgain) {
+  write("file", "content");
+  ASSERT_TRUE(import_tree().ok());
+  store_->hold_small_reads();
+  start();
+  const auto begin = std::chrono::steady_clock::now();
+  for (int i = 0; i < 5; ++i) EXPECT_EQ(rados_->root(0).outcome.error, ETIMEDOUT);
+  EXPECT_LT(std::chrono::steady_clock::now() - begin, std::chrono::seconds(6));  // and not five times two
+  store_->release_small_reads();
+  InodeAnswer root;
+  for (int i = 0; i < 100 && !(root = rados_->root(0)).outcome.ok(); ++i) {
+  }
+  EXPECT_TRUE(root.outcome.ok());
 }
 
 TEST_F(RadosVolumeTest, FindsAllOfATreeInFewOperations) {

@@ -243,6 +243,29 @@ TEST_F(ReadPathTest, ReaderThatJoinsAQueuedPrefetchLiftsItsPriority) {
   });
 }
 
+TEST_F(ReadPathTest, HangingSourceOfOneVolumeHoldsUpNoOther) {
+  TearDown();
+  build(kArenaBytes, {.fetches_in_flight = 2});
+  source_.hold = true;
+  std::vector<std::future<ReadResult>> hanging;
+  for (uint64_t object = 1; object <= 4; ++object) hanging.push_back(start(request(object, 0, 4096)));
+  wait_for_reads(2);
+  ScriptedSource well;
+  ReadRequest other = request(1, 0, 4096);
+  other.volume = 2;
+  other.source = &well;
+  const ReadResult result = start(other).get();
+  EXPECT_TRUE(result.outcome.ok());
+  unpin(result);
+  on_reactor([&] {
+    EXPECT_EQ(source_.reads.size(), 2U);
+    source_.hold = false;
+    source_.release_one();
+    source_.release_one();
+  });
+  for (std::future<ReadResult>& read : hanging) unpin(read.get());
+}
+
 TEST_F(ReadPathTest, PrefetchBeyondItsLimitIsDropped) {
   TearDown();
   build(kArenaBytes, {.prefetch_limit_bytes = 2 * 1024 * 1024});

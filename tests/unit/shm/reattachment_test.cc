@@ -259,5 +259,49 @@ TEST_F(Reattachment, ManyDeathsUnderLoadLoseNoRead) {
   EXPECT_EQ(failures.load(), 0U);
 }
 
+TEST_F(Reattachment, AnswerMayTakeAsLongAsTheVolumesSourceMay) {
+  daemon_.spoil_with([](Offer* offer) { offer->welcome.answer_timeout_ms = 60'000; });
+  daemon_.start();
+  answer_nothing();
+  connect(200);
+  auto reader = std::async(std::launch::async, [&] {
+    auto view = channel_->read(file(), 0, 1000);
+    return view.ok() ? view->bytes() : 0;
+  });
+  ASSERT_TRUE(daemon_.await_submissions(Opcode::kRead, 1));
+  EXPECT_EQ(reader.wait_for(std::chrono::milliseconds(1000)), std::future_status::timeout);
+  Completion completion = pinned(0, 1000);
+  completion.request_number = daemon_.submissions(Opcode::kRead).front().request_number;
+  daemon_.send({completion});
+  EXPECT_EQ(reader.get(), 1000U);
+  EXPECT_TRUE(client_->attached());
+  EXPECT_EQ(client_->counter(Counter::kReattachments), 0U);
+}
+
+TEST_F(Reattachment, DaemonThatIsSilentForLongerThanItsSourceMayIsGivenUp) {
+  daemon_.spoil_with([](Offer* offer) { offer->welcome.answer_timeout_ms = 600; });
+  daemon_.start();
+  answer_nothing();
+  connect(100);
+  const auto begin = std::chrono::steady_clock::now();
+  EXPECT_EQ(channel_->read(file(), 0, 1000).error_number(), EIO);
+  EXPECT_GE(std::chrono::steady_clock::now() - begin, std::chrono::milliseconds(600));
+  EXPECT_TRUE(attached_again());
+}
+
+TEST_F(Reattachment, DaemonThatDiesWhileItsSourceHangsIsWaitedFor) {
+  daemon_.spoil_with([](Offer* offer) { offer->welcome.answer_timeout_ms = 60'000; });
+  daemon_.start();
+  answer_nothing();
+  connect(500);
+  auto reader = std::async(std::launch::async, [&] { return channel_->read(file(), 0, 1000).ok(); });
+  ASSERT_TRUE(daemon_.await_submissions(Opcode::kRead, 1));
+  EXPECT_EQ(reader.wait_for(std::chrono::milliseconds(700)), std::future_status::timeout);
+  daemon_.kill();
+  answer_pinned();
+  daemon_.start();
+  EXPECT_TRUE(reader.get());
+}
+
 }  // namespace
 }  // namespace cached::shm::test

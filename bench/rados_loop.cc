@@ -1,9 +1,9 @@
-// cached-rados-loop: the floor of the rados cases: as plain a loop over librados as can be written, with so many
-// operations in flight.
+// cached-rados-loop: the floor of the rados cases: as plain a loop over librados as can be written, with so
+// many operations in flight.
 //
-// The bytes of a read stay where librados received them and are dropped: nothing is copied, checked or kept. One
-// thread begins operations, librados's own threads end them. Prints JSON: what was moved, in which time, and what
-// CPU time the process took for it, librados's threads included.
+// The bytes of a read stay where librados received them and are dropped: nothing is copied, checked or kept.
+// One thread begins operations, librados's own threads end them. Prints JSON: what was moved, in which time,
+// and what CPU time the process took for it, librados's threads included.
 #include <sys/resource.h>
 
 #include <CLI/CLI.hpp>
@@ -101,8 +101,8 @@ double now_s() {
 int run(librados::IoCtx& pool, const LoopOptions& options, const std::vector<Piece>& pieces, bool reading) {
   librados::bufferlist content;
   if (!reading) {
-    const auto longest = std::max_element(
-        pieces.begin(), pieces.end(), [](const Piece& a, const Piece& b) { return a.length < b.length; });
+    const auto longest = std::max_element(pieces.begin(), pieces.end(),
+                                          [](const Piece& a, const Piece& b) { return a.length < b.length; });
     std::string noise(longest->length, '\0');
     std::mt19937_64 generator(options.seed);
     for (char& byte : noise) byte = static_cast<char>(generator());

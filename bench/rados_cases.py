@@ -10,7 +10,7 @@ import proc
 from harness import case, in_turns, result_of
 from rados_setup import DataSet, difference, kept_cluster, new_cluster, osd_text, print_osd
 
-MEMORY = "1GiB"
+MEMORY = "256MiB"           # small, so that the pages of a new daemon's arena are soon all in use: those cost a fault each, once
 TREE_MEMORY = "256MiB"
 STREAM_DEPTH = 15           # reads of 1 MiB in flight, as many as a channel of the client library has room for
 LARGE_DEPTH = 4             # reads of 4 MiB in flight, as many bytes

@@ -40,8 +40,27 @@ def epochs_plan(_):
     yield "epochs", 3 * GIB // 2
 
 
+def rados_large_plan(_):
+    yield "large", 2 * GIB
+
+
+def rados_small_plan(generator):
+    for i in range(50_000):
+        yield f"d{i // 100:03}/f{i:05}", generator.randint(32 << 10, 96 << 10)
+
+
+def rados_many_plan(generator):
+    for i in range(100_000):
+        yield f"speaker-{i // 1000:03}/utterance-{i:06}.flac", generator.randint(500, 1500)
+
+
+def rados_import_plan(_):
+    yield "large", 3 * GIB // 2
+
+
 PLANS = {"big": big_plan, "small": small_plan, "cold": cold_plan, "many": many_plan, "ssd": ssd_plan,
-         "epochs-a": epochs_plan, "epochs-b": epochs_plan}
+         "epochs-a": epochs_plan, "epochs-b": epochs_plan, "rados-large": rados_large_plan, "rados-small": rados_small_plan,
+         "rados-many": rados_many_plan, "rados-import": rados_import_plan}
 
 
 def write_file(path, size, noise):

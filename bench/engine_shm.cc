@@ -35,6 +35,25 @@ Result<shm::InodeInfo> walk(shm::Channel* channel, const shm::InodeInfo& root, s
   return inode;
 }
 
+// The path of the directory that `path` lies in; empty: the root.
+std::string_view directory_of(std::string_view path) {
+  const size_t slash = path.rfind('/');
+  return path.substr(0, slash == std::string_view::npos ? 0 : slash);
+}
+
+// Lists a directory with attributes, as walking a tree does: afterwards the name table knows its files.
+Status list_directory(shm::Channel* channel, const shm::InodeInfo& directory) {
+  uint64_t cookie = 0;
+  for (bool end = false; !end;) {
+    const auto visit = [&cookie](const shm::DirectoryEntry& entry) {
+      cookie = entry.next_cookie;
+      return true;
+    };
+    CACHED_RETURN_IF_ERROR(channel->read_directory(directory.handle, cookie, true, 0, visit, &end));
+  }
+  return Status();
+}
+
 shm::FileReference reference_to(const shm::InodeInfo& inode) {
   return {.handle = inode.handle,
           .object = inode.object,
@@ -57,6 +76,7 @@ class ShmEngine : public Engine {
       : limits_(async_limits(options)),
         whole_files_(reads_whole_files(options)),
         in_place_(options.in_place),
+        in_order_(options.in_order),
         client_(std::move(client)) {}
 
   Result<std::vector<uint64_t>> open_files(const std::vector<std::string>& paths) override {
@@ -85,6 +105,7 @@ class ShmEngine : public Engine {
   const shm::AsyncLimits limits_;
   const bool whole_files_;
   const bool in_place_;
+  const bool in_order_;
   std::shared_ptr<shm::Client> client_;
   std::vector<std::string> paths_;
   std::vector<shm::FileReference> files_;
@@ -140,6 +161,7 @@ class ShmFileWorker : public SynchronousWorker {
   Status read(const Io& io, uint64_t* bytes) override {
     const std::string& path = engine_.paths_[io.file];
     *bytes = 0;
+    if (engine_.in_order_ && begins_directory(io.file)) CACHED_RETURN_IF_ERROR(list(directory_of(path)));
     Result<shm::InodeInfo> inode = walk(channel_.get(), root_, path);
     if (!inode.ok()) return inode.status();
     const shm::FileReference file = reference_to(*inode);
@@ -152,6 +174,16 @@ class ShmFileWorker : public SynchronousWorker {
   }
 
  private:
+  bool begins_directory(uint32_t file) const {
+    return file == 0 || directory_of(engine_.paths_[file]) != directory_of(engine_.paths_[file - 1]);
+  }
+
+  Status list(std::string_view directory) {
+    Result<shm::InodeInfo> inode = walk(channel_.get(), root_, directory);
+    if (!inode.ok()) return inode.status();
+    return list_directory(channel_.get(), *inode).with_context(std::string(directory));
+  }
+
   Status copy_out(const shm::FileReference& file, uint64_t offset, uint64_t length) {
     Result<shm::ReadView> view = channel_->read(file, offset, length);
     if (!view.ok()) return view.status();

@@ -27,7 +27,7 @@ from proc import machine
 REPOSITORY = pathlib.Path(__file__).resolve().parent.parent
 RESULTS = REPOSITORY / "bench" / "RESULTS.md"
 PROGRAMS = ("cached", "cached-mount", "cachedctl", "cached-bench", "cached-nullfs", "cached-ssd-bench", "cached-hazard-bench",
-            "cached-verify")
+            "cached-rados-loop", "cached-verify")
 MINIMUM_RUNS = 5
 START_TIMEOUT_S = 30
 STOP_TIMEOUT_S = 15
@@ -194,6 +194,7 @@ class Bench:
     def __init__(self, case, directory, build, runs):
         self.case, self.data_directory, self.build = case, directory / "data", build
         self.asked_runs = runs
+        self.owner = os.getpid()  # whose end ends what is not our child
         self.threads = max(4, min(16, os.cpu_count() or 1))
         self.stack = contextlib.ExitStack()
         self.work = pathlib.Path(tempfile.mkdtemp(prefix=f"{case}-", dir=directory))
@@ -240,15 +241,17 @@ class Bench:
         return prepare_data(home, name)
 
     def daemon(self, source, memory, devices=(), **more_sources):
-        """A daemon with the volume `data`, and one for each further source. `devices`: (path, bytes) of files."""
+        """A daemon with the volume `data`, and one for each further source: a directory, or the keys of a [[volume]].
+        `devices`: (path, bytes) of files."""
         home = self.new_path("cached")
         (home / "state").mkdir(parents=True)
         text = (f'[daemon]\nsocket = "{home}/socket"\ncontrol_socket = "{home}/control"\nstate_dir = "{home}/state"\n'
                 f'log_level = "info"\nshards = 1\n\n[memory]\nsize = "{memory}"\n')
         for path, size_bytes in devices:
             text += f'\n[[device]]\npath = "{path}"\nsize = "{size_bytes}"\n'
-        for name, directory in {"data": source, **more_sources}.items():
-            text += f'\n[[volume]]\nname = "{name}"\nsource = "dir:{directory}"\n'
+        for name, place in {"data": source, **more_sources}.items():
+            keys = {"name": name, **(place if isinstance(place, dict) else {"source": f"dir:{place}"})}
+            text += "\n[[volume]]\n" + "".join(f'{key} = "{value}"\n' for key, value in keys.items())
         (home / "cached.toml").write_text(text)
         daemon = self.start_daemon(home)
         daemon.wait_until(daemon.devices_ready, "its devices were ready")

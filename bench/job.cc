@@ -188,7 +188,7 @@ Result<std::deque<IoSource>> make_sources(const BenchOptions& options, Engine* e
   std::deque<IoSource> sources;
   if (plan.whole_files) {
     CACHED_RETURN_IF_ERROR(engine->remember_paths(paths));
-    plan.random = true;
+    plan.random = !options.in_order;
     plan.file_bytes.resize(paths.size());
     sources.emplace_back(plan);
   } else {

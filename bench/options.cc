@@ -30,8 +30,10 @@ const char* const kDescription =
     "them where\n"
     "they lie. Engine memcpy copies pieces of bs bytes from random places of the same arena: the floor of "
     "shm.\n"
-    "Workload smallfiles opens, reads and closes every file of the list once, in random order, shared by all "
-    "jobs.";
+    "Workload smallfiles opens, reads and closes every file of the list once, in random order unless "
+    "--in-order says as listed,\n"
+    "shared by all jobs; engine shm lists a directory when it meets it in order, as a program that walks a "
+    "tree does.";
 
 // The text of an option, checked by `convert` and stored; CLI11 prints the message and names the option.
 template <typename Convert>
@@ -154,6 +156,7 @@ void add_load_options(CLI::App* app, BenchOptions* options) {
 }
 
 void add_target_options(CLI::App* app, BenchOptions* options) {
+  app->add_flag("--in-order", options->in_order, "smallfiles: files in the order of the list");
   add_converted(app, "--filename", "files to read, separated by ':'", [options](const std::string& text) {
     options->filenames = split(text, ':');
     return std::string(options->filenames.empty() ? "names no file" : "");
@@ -194,6 +197,8 @@ std::string contradiction(const BenchOptions& options) {
     return "--baseline: only with engine shm";
   if (options.in_place && (options.engine != EngineKind::kShm || options.workload == Workload::kSmallFiles))
     return "--in-place: only with engine shm and workload blocks";
+  if (options.in_order && options.workload != Workload::kSmallFiles)
+    return "--in-order: only with workload smallfiles";
   if (options.time_based && options.runtime_ns == 0) return "--time_based: needs --runtime";
   if (options.workload == Workload::kSmallFiles) {
     if (options.rate_bytes != 0) return "--rate: not with workload smallfiles";

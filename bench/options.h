@@ -23,6 +23,7 @@ struct BenchOptions {
   std::vector<std::string> filenames;
   std::string directory;
   std::string file_list;
+  bool in_order = false;  // smallfiles: in the list's order, not at random
   unsigned files = 1;
   unsigned depth = 1;
   unsigned jobs = 1;

@@ -4,6 +4,7 @@
 #
 # Everything is in DIR: ceph.conf, keyring, data, sockets, logs, and a pid file for each process. `stop` kills those
 # processes and removes what `start` made; the data is meant to be thrown away, so nobody waits for it to be flushed.
+# `halt` only ends the processes, and `resume` runs them again on the same data.
 set -euo pipefail
 
 readonly START_TIMEOUT_S=60
@@ -14,6 +15,8 @@ usage() {
   cat <<'USAGE'
 Usage: scripts/ceph-cluster.sh start DIR [options]    starts a cluster, prints the path of its ceph.conf
        scripts/ceph-cluster.sh stop DIR               ends it and removes its files (also after a crash)
+       scripts/ceph-cluster.sh halt DIR               ends it and keeps its files
+       scripts/ceph-cluster.sh resume DIR [--owner PID]   runs it again after `halt` or a crash
        scripts/ceph-cluster.sh status DIR             prints its processes
 
 Options of start:
@@ -22,12 +25,12 @@ Options of start:
                     will be written
   --pool NAME       makes a replicated pool of size 1; may be repeated
   --ec-pool NAME    makes an erasure-coded pool (2 + 1); needs 2 OSDs at least; may be repeated
-  --owner PID       stops the cluster when that process has ended, however it ended
+  --owner PID       stops the cluster when that process has ended, however it ended; after `resume` it is halted
 
 DIR must not exist or be empty, on a file system with O_DIRECT (not tmpfs), and its path must be short.
 The administrator's key is in DIR/keyring (user client.admin), which DIR/ceph.conf names.
 
-Exit status: 0 done; 1 something failed; 2 wrong usage; 3 status: not running; 4 start: it is running already.
+Exit status: 0 done; 1 something failed; 2 wrong usage; 3 status: not running; 4 start, resume: it is running already.
 USAGE
 }
 
@@ -54,10 +57,11 @@ running_pids() {
   return 0
 }
 
-# Ends the cluster after its owner, which may be killed before it could.
+# watch_owner COMMAND: ends the cluster by `stop` or `halt` after its owner, which may be killed before it could.
 watch_owner() {
-  setsid bash -c 'while kill -0 "$1" 2>/dev/null; do sleep 1; done; exec "$0" stop "$2"' \
-    "$SELF" "$OWNER" "$DIR" "$DIR/ceph.conf" </dev/null >/dev/null 2>&1 &
+  [ -n "$OWNER" ] || return 0
+  setsid bash -c 'while kill -0 "$1" 2>/dev/null; do sleep 1; done; exec "$0" "$3" "$2"' \
+    "$SELF" "$OWNER" "$DIR" "$1" "$DIR/ceph.conf" </dev/null >/dev/null 2>&1 &
   echo $! >"$DIR/owner.pid"
 }
 
@@ -209,6 +213,18 @@ wait_for_osds() {
   done
 }
 
+# For the files of a cluster that was halted.
+bring_up_again() {
+  local id
+  OSDS=$(find "$DIR" -maxdepth 1 -type d -name 'osd.*' | wc -l)
+  rm -f "$DIR"/*.pid
+  launch mon.a ceph-mon -i a
+  # What the map says of the OSDs is from before: they count once they have come back.
+  for (( id = 0; id < OSDS; id++ )); do quietly ceph_command osd down "$id"; done
+  for (( id = 0; id < OSDS; id++ )); do launch "osd.$id" ceph-osd -i "$id"; done
+  wait_for_osds
+}
+
 bring_up() {
   local fsid port id
   fsid=$(cat /proc/sys/kernel/random/uuid)
@@ -239,9 +255,15 @@ command_start() {
   [ -z "$(ls -A "$DIR")" ] || fail "$DIR is not empty"
   chmod 700 "$DIR"
   : >"$DIR/$MARK"
-  # In a subshell, so that `set -e` ends it at the first failure and we can still tidy up.
+  run_or_tidy bring_up
+  watch_owner stop
+  echo "$DIR/ceph.conf"
+}
+
+# Runs one of the functions above. In a subshell, so that `set -e` ends it at the first failure and we can still tidy up.
+run_or_tidy() {
   set +e
-  (set -e; bring_up)
+  (set -e; "$1")
   local status=$?
   set -e
   if (( status != 0 )); then
@@ -249,7 +271,18 @@ command_start() {
     kill_all
     fail "the cluster did not start; logs are in $DIR (remove them: $0 stop $DIR)"
   fi
-  [ -z "$OWNER" ] || watch_owner
+}
+
+command_halt() {
+  [ -e "$DIR/$MARK" ] || fail "$DIR holds no cluster" 3
+  kill_all
+}
+
+command_resume() {
+  [ -e "$DIR/$MARK" ] && [ -e "$DIR/ceph.conf" ] || fail "$DIR holds no cluster"
+  [ -z "$(running_pids)" ] || fail "a cluster is running in $DIR" 4
+  run_or_tidy bring_up_again
+  watch_owner halt
   echo "$DIR/ceph.conf"
 }
 
@@ -294,7 +327,7 @@ parse_start_options() {
 
 case "${1:-}" in
   -h|--help) usage; exit 0 ;;
-  start|stop|status) (( $# >= 2 )) || { usage >&2; exit 2; } ;;
+  start|stop|halt|resume|status) (( $# >= 2 )) || { usage >&2; exit 2; } ;;
   *) usage >&2; exit 2 ;;
 esac
 COMMAND=$1
@@ -308,6 +341,8 @@ EC_POOLS=()
 shift 2
 if [ "$COMMAND" = start ]; then
   parse_start_options "$@"
+elif [ "$COMMAND" = resume ] && [ "${1:-}" = --owner ] && [[ "${2:-}" =~ ^[0-9]+$ ]] && (( $# == 2 )); then
+  OWNER=$2
 elif (( $# > 0 )); then
   usage >&2
   exit 2

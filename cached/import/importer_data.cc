@@ -31,6 +31,12 @@ Status read_fully(int fd, std::byte* buffer, uint64_t length, uint64_t offset) {
   return Status();
 }
 
+// The calling thread's place for a piece, the same each time: fresh memory costs as much as reading into it.
+std::span<std::byte> piece_buffer() {
+  thread_local const auto memory = std::make_unique_for_overwrite<std::byte[]>(volume::kPieceBytes);
+  return {memory.get(), volume::kPieceBytes};
+}
+
 void wait_for_tick(const SourceInode& inode) {
   const int64_t age_ns = system_clock().realtime_ns() - clamped_ns(inode.ctime);
   if (inode.unsettled && age_ns >= 0 && age_ns < kClockTickNs)
@@ -173,7 +179,7 @@ Result<uint64_t> Importer::read_packed(Item* item, std::byte* buffer, uint64_t r
 }
 
 void Importer::store_pack(Pack* pack) {
-  std::vector<std::byte> bytes(volume::kPieceBytes);
+  const std::span<std::byte> bytes = piece_buffer();
   uint64_t used = 0;
   for (Item* const item : pack->items) {
     const uint64_t begin = std::min(align_up(used, volume::pack_alignment(item->inode.size)), bytes.size());
@@ -192,7 +198,7 @@ void Importer::store_pack(Pack* pack) {
   object->record.id = new_object_id();
   object->record.size = used;
   object->record.flags = volume::kObjectDense | volume::kObjectPack;
-  const std::span<const std::byte> stored = std::span(bytes).first(used);
+  const std::span<const std::byte> stored = bytes.first(used);
   object->checksums = checksums_of(stored, used);
   object->record.checksum_count = object->checksums.size();
   const Status status =
@@ -271,7 +277,7 @@ Status Importer::start_large(Item* item, std::shared_ptr<JournalContent::Object>
 
 void Importer::store_piece(LargeFile* file, uint64_t piece) {
   const uint64_t length = file->layout.stored_bytes(piece);
-  std::vector<std::byte> bytes(length);
+  const std::span<std::byte> bytes = piece_buffer().first(length);
   const Status read = read_fully(file->fd.get(), bytes.data(), length, piece * volume::kPieceBytes);
   if (!read.ok()) {
     const std::lock_guard lock(mutex_);

@@ -9,6 +9,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <vector>
 
 #include "cached/io/reactor.h"
 #include "cached/io/task.h"
@@ -32,6 +33,9 @@ class ObjectReader {
   virtual uint64_t size() const = 0;
   // How many bytes of neighbouring blocks one read should ask for at most. Any thread.
   virtual uint64_t run_bytes() const { return 1024 * 1024; }
+  // Whether small files lie in it one after another: then who reads them in order reads a stream, although
+  // each file is opened by itself. Any thread.
+  virtual bool is_pack() const { return false; }
   // Reads bytes [offset, offset + length) into `iovecs`, on `reactor` (the calling coroutine's). `offset` is
   // a multiple of 4 KiB, so is every buffer, and their sum is at least `length` rounded up to 4 KiB: direct
   // I/O may write that far. Either all `length` bytes are of this object or the outcome is an error. `iovecs`
@@ -45,12 +49,28 @@ struct OpenedObject {
   std::shared_ptr<ObjectReader> reader = nullptr;  // set if outcome.ok()
 };
 
+// An object that is read after another one by who reads a tree in order.
+struct FollowingObject {
+  shm::ObjectId object;
+  uint64_t size = 0;
+};
+
 class Source {
  public:
   virtual ~Source() = default;
   // Opens `object`, which is the content of the inode `handle`. Called on any shard; ends on `reactor`, the
   // caller's.
   virtual io::Task<OpenedObject> open(io::Reactor& reactor, shm::Handle handle, shm::ObjectId object) = 0;
+  // Up to `count` packs that follow the pack `object`, which holds the content of `handle`, in the order of
+  // the tree; open() knows them for a while whatever the handle. None if the source cannot tell. Called on
+  // any shard; ends on `reactor`, the caller's.
+  virtual io::Task<std::vector<FollowingObject>> following(io::Reactor& reactor, shm::Handle handle,
+                                                           shm::ObjectId object, unsigned count);
 };
+
+inline io::Task<std::vector<FollowingObject>> Source::following(io::Reactor&, shm::Handle, shm::ObjectId,
+                                                                unsigned) {
+  co_return std::vector<FollowingObject>();
+}
 
 }  // namespace cached::origin

@@ -155,6 +155,7 @@ io::Task<ReadResult> ReadPath::read(ReadRequest request) {
     const bool gathered = gather(request, reader, &slots, &states);
     give_back(&slots);
     if (!gathered) continue;
+    follow_stream(request, reader.get());
     std::optional<ReadResult> result = co_await finish(request, std::move(states));
     if (result) co_return std::move(*result);
     ++ssd_failures;
@@ -427,6 +428,32 @@ io::Task<ReadResult> ReadPath::read_into_buffer(const ReadRequest& request,
   result.in_buffer = result.outcome.ok();
   result.buffer_offset = skipped + (request.offset - offset);
   co_return result;
+}
+
+void ReadPath::follow_stream(const ReadRequest& request, const origin::ObjectReader* reader) {
+  const bool pack = reader != nullptr ? reader->is_pack() : streams_.knows(request.object);
+  if (!pack) return;
+  const PackStreams::Ahead ahead =
+      streams_.note(request.object, request.offset, request.offset + request.length);
+  if (ahead.rest || ahead.packs > 0) io::spawn(look_ahead(request, ahead));
+}
+
+io::Task<void> ReadPath::look_ahead(ReadRequest request, PackStreams::Ahead ahead) {
+  request.offset = 0;
+  request.length = shm::kExtentBytes;
+  co_await prefetch(request);
+  const std::vector<origin::FollowingObject> packs =
+      co_await request.source->following(reactor_, request.handle, request.object, ahead.packs);
+  for (const origin::FollowingObject& pack : packs) {
+    request.object = pack.object;
+    request.length = static_cast<uint32_t>(std::min(pack.size, shm::kExtentBytes));
+    send_ahead_(request, ahead.packs);
+  }
+}
+
+void ReadPath::read_ahead(const ReadRequest& request, unsigned window) {
+  streams_.announce(request.object, window);
+  io::spawn(prefetch(request));
 }
 
 io::Task<void> ReadPath::prefetch(ReadRequest request) {

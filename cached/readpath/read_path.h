@@ -16,12 +16,16 @@
 // chunks around it and no more; read-ahead and large reads get whole blocks. A fetch is of a piece [start,
 // start + length) of a block, and is joined by those who want a part of that piece.
 //
+// Streams. Small files that lie in one object and are read in order are fetched ahead as the stream that they
+// are (pack_streams.h): the rest of the object, and those that follow it.
+//
 // An SSD that fails. The fetch ends with `again`: its entries are gone from the SSD's index by then, so those
 // who waited look once more and find the origin's turn come.
 #pragma once
 
 #include <cstdint>
 #include <deque>
+#include <functional>
 #include <memory>
 #include <unordered_map>
 #include <utility>
@@ -32,6 +36,7 @@
 #include "cached/memory_tier/memory_tier.h"
 #include "cached/origin/source.h"
 #include "cached/readpath/fetch_gate.h"
+#include "cached/readpath/pack_streams.h"
 #include "cached/readpath/slot_queue.h"
 #include "cached/ssd_tier/ssd_shard.h"
 #include "cached/ssd_tier/writer.h"
@@ -105,6 +110,11 @@ class ReadPath {
   // Copies what `result` of `request` pinned into the request's buffer and gives the pins back: for a client that has enough
   // of them.
   void move_to_buffer(const ReadRequest& request, ReadResult* result);
+  // Called with packs that are to be fetched ahead of a stream, for read_ahead() on the shard that owns them.
+  using SendAhead = std::function<void(const ReadRequest& request, unsigned window)>;
+  void set_send_ahead(SendAhead send) { send_ahead_ = std::move(send); }
+  // Fetches a pack in the background, ahead of a stream that has `window` packs ahead of it.
+  void read_ahead(const ReadRequest& request, unsigned window);
   // Gives one pin back.
   void unpin(memory_tier::SlotId slot);
 
@@ -186,6 +196,9 @@ class ReadPath {
   void offer_refused();
   // Waits for what was joined or started and turns it into extents. Nothing: an SSD failed, look again.
   io::Task<std::optional<ReadResult>> finish(const ReadRequest& request, std::vector<BlockState> states);
+  // Sees whether the read belongs to a stream through packs, and fetches ahead of it. `reader` may be null.
+  void follow_stream(const ReadRequest& request, const origin::ObjectReader* reader);
+  io::Task<void> look_ahead(ReadRequest request, PackStreams::Ahead ahead);
   io::Task<ReadResult> read_into_buffer(const ReadRequest& request,
                                         std::shared_ptr<origin::ObjectReader> reader);
   void give_back(std::vector<memory_tier::SlotId>* slots);
@@ -203,6 +216,10 @@ class ReadPath {
   std::deque<std::pair<shm::BlockKey, memory_tier::SlotId>> refused_;
   uint64_t reopenings_seen_ = 0;  // of the policy
   uint64_t prefetching_bytes_ = 0;
+  PackStreams streams_;
+  SendAhead send_ahead_ = [this](const ReadRequest& request, unsigned window) {
+    read_ahead(request, window);
+  };
   ReadPathStats stats_;
 };
 

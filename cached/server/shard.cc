@@ -62,6 +62,12 @@ Result<std::unique_ptr<Shard>> Shard::create(const Options& options, memory_tier
       read_options.prefetch_limit_bytes, tier_options.region_count * memory_tier::kRegionBytes / 8);
   shard->read_path_ = std::make_unique<readpath::ReadPath>(*shard->reactor_, *shard->tier_, read_options);
 
+  shard->read_path_->set_send_ahead([self](const readpath::ReadRequest& request, unsigned window) {
+    const shm::BlockKey key{request.object, 0, request.volume, request.data_set};
+    Shard* const owner = self->peers_[shm::partition_of_hash(shm::hash_extent(key), self->options_.shards)];
+    owner->reactor_->post([owner, request, window] { owner->read_path_->read_ahead(request, window); });
+  });
+
   shard->reactor_->set_sleeping_flag(&memory.superblock()->shard_states[options.index].sleeping);
   shard->reactor_->set_poller([self] { return self->poll(); });
   return shard;

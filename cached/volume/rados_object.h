@@ -67,6 +67,7 @@ class RadosObject : public origin::ObjectReader {
 
   uint64_t size() const override { return layout_.size(); }
   uint64_t run_bytes() const override { return kPieceBytes; }
+  bool is_pack() const override { return (layout_.record().flags & kObjectPack) != 0; }
   io::Task<origin::Outcome> read(io::Reactor& reactor, uint64_t offset, uint64_t length,
                                  std::vector<iovec> iovecs) override;
 

@@ -22,6 +22,8 @@ uint64_t cookie_of(uint64_t snapshot, uint64_t next_entry) {
 
 constexpr uint32_t kAnswerSlackMs = 10'000;
 constexpr uint64_t kRootWaitInVainNs = 50 * kNanosecondsPerMillisecond;
+// Between two packs lie the objects of large files.
+constexpr unsigned kObjectsLookedAhead = 4;
 
 constexpr uint64_t locator_of(uint32_t directory, uint64_t entry) {
   return uint64_t{directory} << 32 | entry;
@@ -603,28 +605,22 @@ io::Task<origin::OpenedObject> RadosVolume::open_here(shm::Handle handle, shm::O
   if (!inode.ok()) co_return origin::OpenedObject{failed(inode.status())};
   if (inode->kind != EntryKind::kFile || inode->size == 0)
     co_return origin::OpenedObject{Outcome{.error = ESTALE, .changed = true}};
-  Result<std::shared_ptr<origin::ObjectReader>> reader = co_await open_file(found.snapshot, *inode, object);
-  if (!reader.ok()) {
-    const bool changed = reader.error_number() == ESTALE;
-    Outcome outcome = failed(reader.status());
-    outcome.changed = changed;
-    co_return origin::OpenedObject{outcome};
-  }
+  const Result<ObjectRecord> record = co_await found.snapshot->reader->object(inode->object);
+  if (!record.ok()) co_return origin::OpenedObject{failed(record.status())};
+  if (!(record->id == object)) co_return origin::OpenedObject{Outcome{.error = ESTALE, .changed = true}};
+  Result<std::shared_ptr<origin::ObjectReader>> reader = co_await open_record(found.snapshot, *record);
+  if (!reader.ok()) co_return origin::OpenedObject{failed(reader.status())};
   objects_.put(object, *reader);
   co_return origin::OpenedObject{Outcome{}, std::move(reader).value()};
 }
 
-io::Task<Result<std::shared_ptr<origin::ObjectReader>>> RadosVolume::open_file(SnapshotPointer snapshot,
-                                                                               Entry inode,
-                                                                               shm::ObjectId object) {
-  const Result<ObjectRecord> record = co_await snapshot->reader->object(inode.object);
-  if (!record.ok()) co_return record.status();
-  if (!(record->id == object)) co_return Status(ESTALE, "the file has another object");
-  Result<std::vector<Extent>> extents = co_await snapshot->reader->extents(*record);
+io::Task<Result<std::shared_ptr<origin::ObjectReader>>> RadosVolume::open_record(SnapshotPointer snapshot,
+                                                                                 ObjectRecord record) {
+  Result<std::vector<Extent>> extents = co_await snapshot->reader->extents(record);
   if (!extents.ok()) co_return extents.status();
-  Result<ObjectLayout> layout = ObjectLayout::make(*record, std::move(extents).value());
+  Result<ObjectLayout> layout = ObjectLayout::make(record, std::move(extents).value());
   if (!layout.ok()) co_return layout.status();
-  const uint64_t base = record->first_checksum;
+  const uint64_t base = record.first_checksum;
   RadosObject::Checksums checksums = [this, snapshot, base](
                                          io::Reactor& caller, uint64_t first,
                                          uint64_t count) -> io::Task<Result<std::vector<uint64_t>>> {
@@ -640,6 +636,43 @@ io::Task<Result<std::shared_ptr<origin::ObjectReader>>> RadosVolume::open_file(S
   };
   co_return std::shared_ptr<origin::ObjectReader>(
       std::make_shared<RadosObject>(context_, std::move(layout).value(), std::move(checksums)));
+}
+
+io::Task<std::vector<origin::FollowingObject>> RadosVolume::following(io::Reactor& caller, shm::Handle handle,
+                                                                      shm::ObjectId object, unsigned count) {
+  co_await home_.hop();
+  std::vector<origin::FollowingObject> packs = co_await following_here(handle, object, count);
+  co_await caller.hop();
+  co_return packs;
+}
+
+// The table of objects has them in the order in which the entries name them first.
+io::Task<std::vector<origin::FollowingObject>> RadosVolume::following_here(shm::Handle handle,
+                                                                           shm::ObjectId object,
+                                                                           unsigned count) {
+  std::vector<origin::FollowingObject> packs;
+  const Found found = co_await find(handle);
+  if (!found.outcome.ok()) co_return packs;
+  const Result<Entry> inode = co_await inode_at(found);
+  if (!inode.ok() || inode->kind != EntryKind::kFile || inode->size == 0) co_return packs;
+  const uint64_t end =
+      std::min(found.snapshot->record.objects, inode->object + 1 + uint64_t{kObjectsLookedAhead} * count);
+  for (uint64_t number = inode->object; number < end && packs.size() < count; ++number) {
+    const Result<ObjectRecord> record = co_await found.snapshot->reader->object(number);
+    if (!record.ok()) break;
+    if (number == inode->object) {
+      if (!(record->id == object)) break;
+      continue;
+    }
+    if ((record->flags & kObjectPack) == 0) continue;
+    if (objects_.get(record->id) == nullptr) {
+      Result<std::shared_ptr<origin::ObjectReader>> reader = co_await open_record(found.snapshot, *record);
+      if (!reader.ok()) break;
+      objects_.put(record->id, std::move(reader).value());
+    }
+    packs.push_back({record->id, record->size});
+  }
+  co_return packs;
 }
 
 }  // namespace cached::volume

@@ -80,6 +80,8 @@ class RadosVolume : public Volume {
   io::Task<StatisticsAnswer> statistics(io::Reactor& caller) override;
   shm::VolumeStatistics known_statistics() const override;
   io::Task<origin::OpenedObject> open(io::Reactor& caller, shm::Handle handle, shm::ObjectId object) override;
+  io::Task<std::vector<origin::FollowingObject>> following(io::Reactor& caller, shm::Handle handle,
+                                                           shm::ObjectId object, unsigned count) override;
   const origin::OriginCounters& origin_counters() const override { return origin_counters_; }
   // If there is any, the head is asked for again, so that the next answer is a new one.
   std::string trouble() override;
@@ -141,8 +143,11 @@ class RadosVolume : public Volume {
   io::Task<DirectoryAnswer> list(Found directory, uint64_t cookie, bool with_attributes,
                                  unsigned maximum_items);
   io::Task<origin::OpenedObject> open_here(shm::Handle handle, shm::ObjectId object);
-  io::Task<Result<std::shared_ptr<origin::ObjectReader>>> open_file(SnapshotPointer snapshot, Entry inode,
-                                                                    shm::ObjectId object);
+  // A reader of the object `record` of the snapshot.
+  io::Task<Result<std::shared_ptr<origin::ObjectReader>>> open_record(SnapshotPointer snapshot,
+                                                                      ObjectRecord record);
+  io::Task<std::vector<origin::FollowingObject>> following_here(shm::Handle handle, shm::ObjectId object,
+                                                                unsigned count);
   Outcome failed(const Status& status);
   void note_trouble(const Status& status);
 

@@ -40,6 +40,22 @@ class CephClusterTest(unittest.TestCase):
         child.stdout.close()
         wait_until(lambda: not directory.exists(), 60, "the cluster is gone")
 
+    def test_a_halted_cluster_goes_on_with_its_data_and_keeps_it_when_its_owner_ends(self):
+        with CephCluster() as cluster:
+            cluster.command("rados", "-p", "data", "put", "object", __file__)
+            self.assertEqual(run_script("halt", cluster.directory).returncode, 0)
+            self.assertEqual(run_script("status", cluster.directory).returncode, EXIT_NOT_RUNNING)
+            owner = subprocess.Popen(["sleep", "600"])
+            resumed = run_script("resume", cluster.directory, "--owner", owner.pid)
+            self.assertEqual(resumed.returncode, 0, resumed.stderr)
+            self.assertEqual(cluster.command("rados", "-p", "data", "get", "object", "-"), pathlib.Path(__file__).read_text())
+            self.assertEqual(run_script("resume", cluster.directory).returncode, EXIT_RUNNING)
+            owner.kill()
+            owner.wait()
+            wait_until(lambda: run_script("status", cluster.directory).returncode == EXIT_NOT_RUNNING, 60, "it is halted")
+            self.assertEqual(run_script("resume", cluster.directory).returncode, 0)
+            self.assertEqual(cluster.command("rados", "-p", "data", "ls").split(), ["object"])
+
     def test_a_folder_that_is_not_empty_is_left_alone(self):
         with tempfile.TemporaryDirectory(dir="/var/tmp") as directory:
             file = pathlib.Path(directory) / "precious"

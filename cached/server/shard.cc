@@ -218,7 +218,7 @@ bool Shard::drain(const AttachedPointer& attached, unsigned queue_index) {
 const char* Shard::violation_in(const Queue& queue, const shm::Submission& submission) const {
   const auto opcode = static_cast<unsigned>(submission.opcode);
   if (opcode < static_cast<unsigned>(shm::Opcode::kLookup) ||
-      opcode > static_cast<unsigned>(shm::Opcode::kStatVolume)) {
+      opcode > static_cast<unsigned>(shm::Opcode::kFileMap)) {
     return "a request has an unknown opcode";
   }
   if (uint64_t{submission.buffer_offset} + submission.buffer_length > queue.view.buffer_bytes() ||

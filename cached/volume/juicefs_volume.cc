@@ -1,6 +1,7 @@
 // A JuiceFS volume: see juicefs_volume.h.
 #include "cached/volume/juicefs_volume.h"
 
+#include <dirent.h>
 #include <sys/stat.h>
 #include <xxhash.h>
 

@@ -39,7 +39,7 @@
 
 namespace cached::volume {
 
-class JuicefsVolume : public Volume, private MissingBlocks {
+class JuicefsVolume : public Volume, public MissingBlocks {
  public:
   // Opens the store that a setting names, once it is known. Called on the Redis client's thread.
   using OpenStore = std::function<Result<std::shared_ptr<origin::BlockStore>>(const juicefs::Setting&)>;

@@ -175,18 +175,19 @@ io::Task<void> JuicefsObject::fetch_plain(io::Reactor& reactor, uint64_t index,
   std::vector<iovec> iovecs{{stored.data(), stored.size()}};
   const Result<uint64_t> got = co_await context_->store->read(reactor, name, 0, std::move(iovecs));
   if (!got.ok()) {
-    result->outcome = co_await failed(reactor, name, got.status());
+    Status status = got.status();
+    result->outcome = co_await failed(reactor, name, std::move(status));
     co_return;
   }
   auto plain = std::make_shared<std::string>(length, '\0');
   const auto work = [&] {
     return juicefs::decompress(compression, std::string_view(stored).substr(0, *got), plain->data(), length);
   };
-  const Status status = co_await context_->decompressors.run(reactor, work);
+  Status status = co_await context_->decompressors.run(reactor, work);
   if (status.ok()) {
     result->block = std::move(plain);
   } else {
-    result->outcome = co_await failed(reactor, name, status);
+    result->outcome = co_await failed(reactor, name, std::move(status));
   }
 }
 

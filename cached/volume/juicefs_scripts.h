@@ -86,8 +86,8 @@ local a = redis.call('GET', 'i' .. ARGV[1])
 if not a then return {false} end
 local access, default = false, false
 if #a >= 80 then
-  if number(a, 73) > 0 then access = redis.call('HGET', 'acl', number(a, 73)) end
-  if number(a, 77) > 0 then default = redis.call('HGET', 'acl', number(a, 77)) end
+  if number(a, 72) > 0 then access = redis.call('HGET', 'acl', number(a, 72)) end
+  if number(a, 76) > 0 then default = redis.call('HGET', 'acl', number(a, 76)) end
 end
 if ARGV[2] then return {a, access, default, redis.call('HGET', 'x' .. ARGV[1], ARGV[2])} end
 return {a, access, default, redis.call('HKEYS', 'x' .. ARGV[1])}

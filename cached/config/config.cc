@@ -92,6 +92,13 @@ void visit_keys_of_kind(SectionReader& reader, VolumeConfig& volume) {
   } else {
     config_schema::visit_dir_volume(refuse_dir, volume);
   }
+  if (kind == VolumeKind::kJuicefs) {
+    config_schema::visit_ceph_access(reader, volume.juicefs);
+  } else if (kind == VolumeKind::kDir) {
+    config_schema::visit_ceph_access(refuse_ceph, volume.rados);
+  } else {
+    config_schema::visit_ceph_access(reader, volume.rados);
+  }
   if (is_or_unknown(VolumeKind::kRados)) {
     config_schema::visit_rados_volume(reader, volume.rados);
   } else {
@@ -101,13 +108,6 @@ void visit_keys_of_kind(SectionReader& reader, VolumeConfig& volume) {
     config_schema::visit_juicefs_volume(reader, volume.juicefs);
   } else {
     config_schema::visit_juicefs_volume(refuse_juicefs, volume.juicefs);
-  }
-  if (kind == VolumeKind::kJuicefs) {
-    config_schema::visit_ceph_access(reader, volume.juicefs);
-  } else if (kind == VolumeKind::kDir) {
-    config_schema::visit_ceph_access(refuse_ceph, volume.rados);
-  } else {
-    config_schema::visit_ceph_access(reader, volume.rados);
   }
 }
 

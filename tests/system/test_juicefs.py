@@ -14,7 +14,8 @@ import subprocess
 import threading
 import time
 
-from harness import SystemTest, drop_from_page_cache, read_direct, stop_process, wait_until
+from ceph_cluster import CephCluster
+from harness import SystemTest, drop_from_page_cache, read_direct, regular_files, stop_process, wait_until
 from redis_server import RedisServer, extract, have_redis
 
 DATA = pathlib.Path(__file__).resolve().parents[1] / "data" / "juicefs"
@@ -54,7 +55,7 @@ def attributes_bytes(kind, mode, length, mtime_ns, parent=1, nlink=1):
     return struct.pack(">BHII", 0, kind << 12 | mode, 0, 0) + time_fields + struct.pack(">IQIQ", nlink, length, 0, parent) + b"\0"
 
 
-class JuicefsTest(SystemTest):
+class JuicefsVolumes(SystemTest):
     @classmethod
     def setUpClass(cls):
         super().setUpClass()
@@ -113,8 +114,10 @@ class JuicefsTest(SystemTest):
         elif "sha256" in entry:
             self.assertEqual(digest_of(path), entry["sha256"], path)
 
+    extra = ""  # keys of each volume
+
     def check_volume(self, volume):
-        self.start_daemon()
+        self.start_daemon(extra=self.extra)
         root = os.fsencode(self.mount(volume).path)
         expected = manifest(volume)
         found = {os.path.relpath(os.path.join(directory, name), root)
@@ -123,6 +126,8 @@ class JuicefsTest(SystemTest):
         for path, entry in expected.items():
             self.check_entry(os.path.join(root, path) if path else root, entry)
 
+
+class JuicefsTest(JuicefsVolumes):
     def test_a_plain_volume_is_shown_as_juicefs_shows_it(self):
         self.check_volume("plain")
 
@@ -207,6 +212,18 @@ class JuicefsTest(SystemTest):
             self.assertEqual(os.lstat(mount.path / name).st_ino, os.lstat(whole.path / "links" / name).st_ino)
         line = self.run_to_failure(self.mount_command("plain", self.root / "mnt0" / "x", "-f", subdir="no/such"))[1]
         self.assertIn("cached-mount", line)
+
+    def test_the_kernel_enforces_acls(self):
+        client = self.client("plain")
+        self.make_block("plain", 900_050, 0, b"for one user")
+        self.make_file(client, "plain", "for-one", 12, [(0, 0, 900_050, 12, 0, 12)], ino=990_060)
+        client("HSET", "acl", "77", struct.pack(">HHHHIIHI", 6, 0, 4, 0, 1, 1234, 4, 0))
+        plain = attributes_bytes(1, 0o640, 12, time.time_ns())[:-1]  # the group's bits are the mask
+        client("SET", "i990060", plain + struct.pack(">II", 77, 0) + b"\0")
+        self.start_daemon()
+        path = self.mount("plain").path / "for-one"
+        self.assertEqual(self.as_user(1234, 1234, path.read_bytes), 0)
+        self.assertEqual(self.as_user(1235, 1235, path.read_bytes), errno.EACCES)
 
     # -- freshness ---------------------------------------------------------------------------------------------------
 
@@ -355,3 +372,24 @@ class JuicefsTest(SystemTest):
                                capture_output=True, text=True, check=True).stdout
         for text in (shown, self.daemon_log(), self.daemon.control("volumes", "--json").stdout):
             self.assertNotIn(secret, text)
+
+
+class JuicefsInCephTest(JuicefsVolumes):
+    """The same volume with its blocks where JuiceFS put them: objects of a RADOS pool."""
+
+    @classmethod
+    def setUpClass(cls):
+        super().setUpClass()
+        cls.cluster = CephCluster(osds=1, pools=("fx-zstd",))
+        cls.addClassCleanup(cls.cluster.stop)
+
+    def test_a_volume_in_ceph_is_shown_as_juicefs_shows_it(self):
+        blocks = self.root / "objects" / "fx-zstd"
+        for path in regular_files(blocks):
+            self.cluster.command("rados", "-p", "fx-zstd", "put", os.path.relpath(path, blocks), path)
+        shutil.rmtree(blocks)
+        client = self.client("zstd")
+        setting = json.loads(client("GET", "setting")) | {"Storage": "ceph", "Bucket": "ceph://fx-zstd"}
+        client("SET", "setting", json.dumps(setting))
+        self.extra = f'ceph_conf = "{self.cluster.conf_file}"\nkeyring = "{self.cluster.keyring}"\n'
+        self.check_volume("zstd")

@@ -219,7 +219,9 @@ void Daemon::start_juicefs_volume(const VolumeConfig& config, uint16_t id, uint6
   options.redis.tracking = config.juicefs.tracking;
   options.metadata_timeout_ns = config.juicefs.metadata_timeout_ms * kNanosecondsPerMillisecond;
   options.known_inodes = name_entries;
-  auto open_store = [config](const volume::juicefs::Setting& setting) { return open_blocks(config, setting); };
+  auto open_store = [config](const volume::juicefs::Setting& setting) {
+    return open_blocks(config, setting);
+  };
   volumes.push_back(std::make_unique<volume::JuicefsVolume>(options, std::move(open_store),
                                                             shards.front()->reactor(), *names));
 }

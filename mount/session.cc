@@ -222,7 +222,8 @@ Result<shm::InodeInfo> shown_root(const Options& options, shm::Client& client) {
   Result<std::unique_ptr<shm::Channel>> channel = client.open_channel();
   if (!channel.ok()) return channel.status();
   Result<shm::InodeInfo> root = (*channel)->resolve(shm::Handle{}, options.subdirectory);
-  const std::string what = "the directory " + printable(options.subdirectory) + " of volume " + options.volume;
+  const std::string what =
+      "the directory " + printable(options.subdirectory) + " of volume " + options.volume;
   if (!root.ok()) return Status::from_errno(root.error_number(), what + " cannot be found");
   if (!S_ISDIR(root->mode)) return Status(ENOTDIR, what + " is not a directory");
   return root;

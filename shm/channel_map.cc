@@ -1,7 +1,8 @@
-// Reading files that lie in several objects (LayoutKind::kMap): the map says which, channel_read.cc reads each.
+// Reading files that lie in several objects (LayoutKind::kMap): the map says which, channel_read.cc reads
+// each.
 //
-// Most requests fall into one piece, and those are shown in place like any other. One that touches several pieces is
-// put together in memory of the channel's own, since a view cannot hold the pins of several reads.
+// Most requests fall into one piece, and those are shown in place like any other. One that touches several
+// pieces is put together in memory of the channel's own, since a view cannot hold the pins of several reads.
 #include <algorithm>
 #include <array>
 #include <cstring>
@@ -38,7 +39,8 @@ Result<std::shared_ptr<const MapRun>> Channel::Impl::map_run(const FileReference
   auto run = std::make_shared<MapRun>(output->size() / sizeof(MapPiece));
   std::memcpy(static_cast<void*>(run->data()), output->data(), run->size() * sizeof(MapPiece));
   if (output->size() % sizeof(MapPiece) != 0 || !run_is_sound(*run, offset))
-    return Status(EIO, "cached answered for a file's map with what cannot be one; this is a defect of cached");
+    return Status(EIO,
+                  "cached answered for a file's map with what cannot be one; this is a defect of cached");
   client_->maps().put(file.handle, file.object, run);
   return std::shared_ptr<const MapRun>(std::move(run));
 }

@@ -59,9 +59,9 @@ void FileMapCache::put(const Handle& handle, const ObjectId& version, std::share
   });
   file.pieces += run->size();
   pieces_ += run->size();
-  const auto place = std::lower_bound(file.runs.begin(), file.runs.end(), begin, [](const auto& old, uint64_t at) {
-    return old->front().file_offset < at;
-  });
+  const auto place =
+      std::lower_bound(file.runs.begin(), file.runs.end(), begin,
+                       [](const auto& old, uint64_t at) { return old->front().file_offset < at; });
   file.runs.insert(place, std::move(run));
   while (pieces_ > kMaximumPieces && files_.size() > 1) erase_locked(index_.find(files_.back().key));
   if (pieces_ > kMaximumPieces) erase_locked(index_.find(key));

@@ -1,11 +1,11 @@
 // The map of a file whose bytes lie in several objects: which object, or zeros, each range of the file is.
 //
-// A map belongs to one version of a file, which InodeInfo::object names for LayoutKind::kMap. It says the same for
-// ever; what ends is the version, with the attributes. The daemon answers MAP with a run of pieces, FileMapCache keeps
-// them for all channels of a client, so that a hit needs nobody.
+// A map belongs to one version of a file, which InodeInfo::object names for LayoutKind::kMap. It says the
+// same for ever; what ends is the version, with the attributes. The daemon answers MAP with a run of pieces,
+// FileMapCache keeps them for all channels of a client, so that a hit needs nobody.
 //
-// An object that a map names can vanish (it was rewritten elsewhere with the same bytes). A read of it is answered
-// with ESTALE and kCompletionObjectChanged; the client forgets the map and asks for a new one.
+// An object that a map names can vanish (it was rewritten elsewhere with the same bytes). A read of it is
+// answered with ESTALE and kCompletionObjectChanged; the client forgets the map and asks for a new one.
 #pragma once
 
 #include <cstdint>
@@ -19,7 +19,8 @@
 
 namespace cached::shm {
 
-// Bytes [file_offset, file_offset + length) of the file are bytes [object_offset, ...) of `object`; no object: zeros.
+// Bytes [file_offset, file_offset + length) of the file are bytes [object_offset, ...) of `object`; no
+// object: zeros.
 struct MapPiece {
   uint64_t file_offset = 0;
   uint64_t length = 0;
@@ -37,8 +38,8 @@ bool run_is_sound(const MapRun& run, uint64_t offset);
 // The piece of a sound run that covers `offset`; null if none does.
 const MapPiece* find_piece_of(const MapRun& run, uint64_t offset);
 
-// Runs that were fetched lately, by version of the file. Bounded: beyond kMaximumPieces the version used longest ago
-// goes. Any thread.
+// Runs that were fetched lately, by version of the file. Bounded: beyond kMaximumPieces the version used
+// longest ago goes. Any thread.
 class FileMapCache {
  public:
   static constexpr size_t kMaximumPieces = 1U << 20;  // 40 MiB

@@ -80,7 +80,8 @@ void visit_keys_of_kind(SectionReader& reader, VolumeConfig& volume) {
   const std::optional<VolumeKind> kind = config_schema::kind_of_source(volume.source);
   const std::string scheme = volume.source.substr(0, volume.source.find(':'));
   const auto refusing = [&](const std::string& owners) {
-    return RefusingReader(&reader, "is for " + owners + " volumes, and this one is " + scheme + ":; remove it");
+    return RefusingReader(&reader,
+                          "is for " + owners + " volumes, and this one is " + scheme + ":; remove it");
   };
   const auto is_or_unknown = [&](VolumeKind wanted) { return !kind || *kind == wanted; };
   RefusingReader refuse_dir = refusing("dir:");

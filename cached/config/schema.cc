@@ -56,7 +56,8 @@ bool has_scheme(const std::string& source, std::string_view scheme);
 
 // Takes "HOST[:PORT][/DB]" or "/PATH[?db=DB]" apart; what is wrong with it, or nothing.
 Complaint take_redis_apart(const std::string& source, JuicefsVolumeConfig* juicefs) {
-  constexpr std::string_view kHow = "write \"juicefs:redis://HOST:PORT/DB\" or \"juicefs:unix:///PATH?db=DB\"";
+  constexpr std::string_view kHow =
+      "write \"juicefs:redis://HOST:PORT/DB\" or \"juicefs:unix:///PATH?db=DB\"";
   std::string place = source.substr(kJuicefsScheme.size());
   // Nothing of what may be a password is repeated.
   if (place.find('@') != std::string::npos)
@@ -227,8 +228,8 @@ Complaint check_ceph_user(const std::string& user) {
 Complaint check_redis_user(const std::string& user) {
   const bool plain = std::all_of(user.begin(), user.end(), [](char c) { return c > ' ' && c <= '~'; });
   if (plain && user.size() <= kMaximumRedisNameLength) return std::nullopt;
-  return quoted(user) + " is not the name of a Redis user; use at most " + std::to_string(kMaximumRedisNameLength) +
-         " printable characters without blanks";
+  return quoted(user) + " is not the name of a Redis user; use at most " +
+         std::to_string(kMaximumRedisNameLength) + " printable characters without blanks";
 }
 
 Complaint check_optional_pool(const std::string& pool) {

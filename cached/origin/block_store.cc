@@ -23,7 +23,8 @@ Result<uint64_t> read_file(const std::string& path, uint64_t offset, std::vector
   uint64_t total = 0;
   for (iovec& piece : iovecs) {
     while (piece.iov_len > 0) {
-      const ssize_t got = ::pread(fd.get(), piece.iov_base, piece.iov_len, static_cast<off_t>(offset + total));
+      const ssize_t got =
+          ::pread(fd.get(), piece.iov_base, piece.iov_len, static_cast<off_t>(offset + total));
       if (got < 0 && errno == EINTR) continue;
       if (got < 0) return Status::from_errno("the block " + printable(path) + " cannot be read");
       if (got == 0) return total;

@@ -1,4 +1,5 @@
-// BlockStore: where the immutable blocks of a JuiceFS volume lie, by name: RADOS objects, or files below a directory.
+// BlockStore: where the immutable blocks of a JuiceFS volume lie, by name: RADOS objects, or files below a
+// directory.
 #pragma once
 
 #include <sys/uio.h>
@@ -19,8 +20,8 @@ namespace cached::origin {
 class BlockStore {
  public:
   virtual ~BlockStore() = default;
-  // Reads from `offset` of the block into `iovecs`; ends on `reactor`, the caller's, with how many bytes there were,
-  // which is less than asked for only at the block's end. ENOENT if there is no such block.
+  // Reads from `offset` of the block into `iovecs`; ends on `reactor`, the caller's, with how many bytes
+  // there were, which is less than asked for only at the block's end. ENOENT if there is no such block.
   virtual io::Task<Result<uint64_t>> read(io::Reactor& reactor, std::string name, uint64_t offset,
                                           std::vector<iovec> iovecs) = 0;
   // Ends what is in flight; to be called once the reactors have stopped.

@@ -57,7 +57,7 @@ RedisReply copy_of(const redisReply& reply) {
 
 // Errors of a server that is not what it was, or not yet: another connection may meet a better one.
 bool passes(std::string_view error) {
-  constexpr std::array<std::string_view, 7> kPassing = {"LOADING",  "MASTERDOWN", "NOSCRIPT", "BUSY ",
+  constexpr std::array<std::string_view, 7> kPassing = {"LOADING",  "MASTERDOWN", "NOSCRIPT",  "BUSY ",
                                                         "TRYAGAIN", "NOAUTH",     "UNKILLABLE"};
   return std::any_of(kPassing.begin(), kPassing.end(),
                      [error](std::string_view begin) { return error.starts_with(begin); });
@@ -193,8 +193,8 @@ int RedisClient::poll_timeout_ms(uint64_t now_ns) const {
   }
   for (const Request& request : waiting_) next_ns = std::min(next_ns, request.deadline_ns);
   if (!in_flight_.empty()) {
-    next_ns = std::min(next_ns,
-                       in_flight_.front().sent_at_ns + options_.silence_ms * kNanosecondsPerMillisecond);
+    next_ns =
+        std::min(next_ns, in_flight_.front().sent_at_ns + options_.silence_ms * kNanosecondsPerMillisecond);
   }
   for (const Link* const link : {&main_, &tracking_}) {
     if (link == &tracking_ && !options_.tracking) continue;
@@ -237,7 +237,8 @@ void RedisClient::run() {
       const bool writes = links[i]->phase == Link::Phase::kConnecting || sdslen(links[i]->context->obuf) > 0;
       polled[i + 1].events = static_cast<short>(writes ? POLLIN | POLLOUT : POLLIN);
     }
-    if (::poll(polled.data(), polled.size(), poll_timeout_ms(now_monotonic_ns())) < 0 && errno != EINTR) break;
+    if (::poll(polled.data(), polled.size(), poll_timeout_ms(now_monotonic_ns())) < 0 && errno != EINTR)
+      break;
     eventfd_t ignored = 0;
     if (polled[0].revents != 0) ::eventfd_read(wakeup_.get(), &ignored);
     for (size_t i = 0; i < links.size(); ++i) {
@@ -338,10 +339,10 @@ void RedisClient::set_tracking(Tracking tracking) {
 }
 
 void RedisClient::give_up_tracking(const std::string& why) {
-  log_.report("change notices",
-              "the server gives none (" + printable(why) +
-                  "), so changes are seen within the mounts' attribute timeout; notices need Redis 6 and the right to "
-                  "CLIENT TRACKING");
+  log_.report("change notices", "the server gives none (" + printable(why) +
+                                    "), so changes are seen within the mounts' attribute timeout; notices "
+                                    "need Redis 6 and the right to "
+                                    "CLIENT TRACKING");
   drop(&tracking_, why);
   tracking_.retry_at_ns = now_monotonic_ns() + kTrackingRetryMs * kNanosecondsPerMillisecond;
   set_tracking(Tracking::kImpossible);
@@ -433,8 +434,8 @@ bool RedisClient::finish_main_greeting() {
   return true;
 }
 
-// CLIENT ID was answered: the connection's invalidations are sent to itself, as messages, which RESP2 can carry. What
-// the two commands answer comes among the messages and is looked at there.
+// CLIENT ID was answered: the connection's invalidations are sent to itself, as messages, which RESP2 can
+// carry. What the two commands answer comes among the messages and is looked at there.
 bool RedisClient::finish_tracking_greeting() {
   for (const std::string& error : tracking_.greeting_errors) {
     if (error.empty()) continue;
@@ -445,8 +446,8 @@ bool RedisClient::finish_tracking_greeting() {
     }
     return false;
   }
-  std::vector<std::string> track{"CLIENT", "TRACKING", "ON", "REDIRECT",
-                                 std::to_string(tracking_.greetings.back().integer), "BCAST"};
+  std::vector<std::string> track{
+      "CLIENT", "TRACKING", "ON", "REDIRECT", std::to_string(tracking_.greetings.back().integer), "BCAST"};
   for (const std::string& prefix : options_.prefixes) {
     track.push_back("PREFIX");
     track.push_back(prefix);

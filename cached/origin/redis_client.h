@@ -1,19 +1,22 @@
 // RedisClient: asks one Redis server, everything pipelined, and hears from it which keys change.
 //
-// One thread owns both connections and sleeps in poll(). The first connection carries requests: whatever has been
-// asked since the thread last looked goes out in one write, answers come back in order. The second one, if `tracking`,
-// is subscribed to the invalidations of client-side caching (CLIENT TRACKING, broadcast, by prefix); it needs Redis 6.
+// One thread owns both connections and sleeps in poll(). The first connection carries requests: whatever has
+// been asked since the thread last looked goes out in one write, answers come back in order. The second one,
+// if `tracking`, is subscribed to the invalidations of client-side caching (CLIENT TRACKING, broadcast, by
+// prefix); it needs Redis 6.
 //
-// Trouble. A connection that breaks, or a server that is silent for `silence_ms`, starts, or has just become a replica
-// that still loads, is left; the client connects again (50 ms to 1 s between attempts, the host's name is looked up
-// each time, so a failover by name or address is followed) and sends again what was not answered: callers ask only
-// questions, so asking twice is harmless. A request ends at its deadline at the latest, with ETIMEDOUT.
+// Trouble. A connection that breaks, or a server that is silent for `silence_ms`, starts, or has just become
+// a replica that still loads, is left; the client connects again (50 ms to 1 s between attempts, the host's
+// name is looked up each time, so a failover by name or address is followed) and sends again what was not
+// answered: callers ask only questions, so asking twice is harmless. A request ends at its deadline at the
+// latest, with ETIMEDOUT.
 //
-// Each new connection is greeted before any request uses it: authentication, database, scripts, and one command of the
-// owner's whose answer `accept` judges, so that another server at the same address is not mistaken for the old one.
+// Each new connection is greeted before any request uses it: authentication, database, scripts, and one
+// command of the owner's whose answer `accept` judges, so that another server at the same address is not
+// mistaken for the old one.
 //
-// Any thread may ask. Hooks run on the client's thread and must not block. The password is read from its file at each
-// connect and appears nowhere else.
+// Any thread may ask. Hooks run on the client's thread and must not block. The password is read from its file
+// at each connect and appears nowhere else.
 #pragma once
 
 #include <atomic>
@@ -44,10 +47,10 @@ struct RedisOptions {
   std::string user;           // empty: the default user
   std::string password_file;  // empty: no password
   bool tracking = true;
-  std::vector<std::string> prefixes;   // of keys whose changes are wanted
-  std::vector<std::string> scripts;    // Lua, loaded into each server
-  std::vector<std::string> greeting;   // a command whose answer accept() judges
-  uint32_t silence_ms = 10'000;        // without an answer the server counts as dead
+  std::vector<std::string> prefixes;  // of keys whose changes are wanted
+  std::vector<std::string> scripts;   // Lua, loaded into each server
+  std::vector<std::string> greeting;  // a command whose answer accept() judges
+  uint32_t silence_ms = 10'000;       // without an answer the server counts as dead
   uint32_t connect_timeout_ms = 3'000;
   std::string subject;  // begins log lines: "volume x: Redis at host:port"
 };
@@ -71,7 +74,8 @@ class RedisClient {
     kImpossible,  // the server tells nobody
   };
   struct Hooks {
-    // Judges the answer to the greeting. An error refuses the server: nothing is asked of it, and it is tried again.
+    // Judges the answer to the greeting. An error refuses the server: nothing is asked of it, and it is tried
+    // again.
     std::function<Status(const RedisReply&)> accept;
     // These keys have changed. Empty: any may have.
     std::function<void(std::vector<std::string>)> invalidated;
@@ -118,7 +122,7 @@ class RedisClient {
     redisContext* context = nullptr;
     uint64_t retry_at_ns = 0;
     uint64_t backoff_ms = 0;
-    uint64_t limit_ns = 0;        // while connecting and greeting
+    uint64_t limit_ns = 0;  // while connecting and greeting
     size_t greetings_expected = 0;
     std::vector<RedisReply> greetings;
     std::vector<std::string> greeting_errors;  // by place; empty: none

@@ -32,8 +32,8 @@ class ObjectReader {
   virtual uint64_t size() const = 0;
   // How many bytes of neighbouring blocks one read should ask for at most. Any thread.
   virtual uint64_t run_bytes() const { return 1024 * 1024; }
-  // Bytes of the aligned units that one read brings in whatever part of them is asked for, or 0: the rest of a unit is
-  // worth keeping then. Any thread.
+  // Bytes of the aligned units that one read brings in whatever part of them is asked for, or 0: the rest of
+  // a unit is worth keeping then. Any thread.
   virtual uint64_t unit_bytes() const { return 0; }
   // Reads bytes [offset, offset + length) into `iovecs`, on `reactor` (the calling coroutine's). `offset` is
   // a multiple of 4 KiB, so is every buffer, and their sum is at least `length` rounded up to 4 KiB: direct

@@ -100,7 +100,8 @@ Status fill_setting(const nlohmann::json& json, Setting* setting) {
   if (setting->storage != "ceph" && setting->storage != "file")
     return unsupported("its blocks lie in a store of kind \"" + printable(setting->storage) +
                        "\", and only \"ceph\" and \"file\" are known");
-  CACHED_RETURN_IF_ERROR(read_compression(value_of<std::string>(json, "Compression", ""), &setting->compression));
+  CACHED_RETURN_IF_ERROR(
+      read_compression(value_of<std::string>(json, "Compression", ""), &setting->compression));
   const auto block_kib = value_of<int64_t>(json, "BlockSize", 0);
   if (block_kib <= 0 || static_cast<uint64_t>(block_kib) > kMaximumBlockBytes / 1024)
     return Status(EINVAL, "its block size of " + std::to_string(block_kib) + " KiB is impossible");
@@ -224,7 +225,8 @@ Result<Attributes> parse_attributes(std::string_view bytes) {
     return Status(EINVAL, "attributes of the unknown type " + std::to_string(type_and_mode >> 12));
   a.type = static_cast<FileType>(type_and_mode >> 12);
   a.permissions = type_and_mode & 07777;
-  if (a.length > kMaximumFileBytes) return Status(EINVAL, "a length of " + std::to_string(a.length) + " bytes");
+  if (a.length > kMaximumFileBytes)
+    return Status(EINVAL, "a length of " + std::to_string(a.length) + " bytes");
   if (a.atime_ns >= kNanosecondsLimit || a.mtime_ns >= kNanosecondsLimit || a.ctime_ns >= kNanosecondsLimit)
     return Status(EINVAL, "a time with more than a second of nanoseconds");
   return a;
@@ -308,8 +310,8 @@ shm::ObjectId version_of(uint64_t ino, const Attributes& a) {
   return {hash.high64, hash.low64 | kVersionBit};
 }
 
-Result<shm::InodeInfo> inode_info(uint64_t tag, uint64_t ino, std::string_view attributes, std::string_view slices,
-                                  bool has_xattrs) {
+Result<shm::InodeInfo> inode_info(uint64_t tag, uint64_t ino, std::string_view attributes,
+                                  std::string_view slices, bool has_xattrs) {
   const Result<Attributes> parsed = parse_attributes(attributes);
   if (!parsed.ok()) return parsed.status();
   const Attributes& a = *parsed;
@@ -365,8 +367,8 @@ std::string block_name(const Setting& setting, const SliceName& slice, uint64_t 
 
 Status decompress(Compression compression, std::string_view stored, char* plain, size_t length) {
   if (compression == Compression::kLz4) {
-    const int got = LZ4_decompress_safe(stored.data(), plain, static_cast<int>(stored.size()),
-                                        static_cast<int>(length));
+    const int got =
+        LZ4_decompress_safe(stored.data(), plain, static_cast<int>(stored.size()), static_cast<int>(length));
     if (got >= 0 && static_cast<size_t>(got) == length) return Status();
     return Status(EIO, "its lz4 bytes are damaged");
   }

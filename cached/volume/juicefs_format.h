@@ -1,13 +1,13 @@
-// What a JuiceFS volume keeps in Redis, taken apart: the `setting` record, attributes, directory entries, slices,
-// ACL rules, and the names of blocks. JuiceFS writes all numbers big-endian.
+// What a JuiceFS volume keeps in Redis, taken apart: the `setting` record, attributes, directory entries,
+// slices, ACL rules, and the names of blocks. JuiceFS writes all numbers big-endian.
 //
-// Pure functions over bytes that others wrote: whatever comes in, the result is a value within its limits or an
-// EINVAL that says what is wrong. Nothing here asks anybody or allocates more than its input is worth.
+// Pure functions over bytes that others wrote: whatever comes in, the result is a value within its limits or
+// an EINVAL that says what is wrong. Nothing here asks anybody or allocates more than its input is worth.
 //
-// How a file's bytes are found. A file is cut into chunks of 64 MiB. A chunk has a list of slice records in the order
-// of writing; a record lays bytes [offset, offset + length) of a slice over [position, ...) of the chunk, and later
-// ones cover earlier ones. Slice 0, and what nobody covers, reads as zeros. A slice is immutable; it is cut into
-// blocks, each an object of the store.
+// How a file's bytes are found. A file is cut into chunks of 64 MiB. A chunk has a list of slice records in
+// the order of writing; a record lays bytes [offset, offset + length) of a slice over [position, ...) of the
+// chunk, and later ones cover earlier ones. Slice 0, and what nobody covers, reads as zeros. A slice is
+// immutable; it is cut into blocks, each an object of the store.
 #pragma once
 
 #include <cstdint>
@@ -26,7 +26,8 @@ inline constexpr uint64_t kRootIno = 1;
 inline constexpr uint64_t kTrashIno = 0x7FFFFFFF10000000;
 inline constexpr uint64_t kMaximumBlockBytes = uint64_t{16} << 20;
 inline constexpr size_t kSliceRecordBytes = 24;
-inline constexpr size_t kMaximumSlices = 1U << 16;  // records of one chunk; JuiceFS compacts from a hundred on
+inline constexpr size_t kMaximumSlices = 1U
+                                         << 16;  // records of one chunk; JuiceFS compacts from a hundred on
 inline constexpr uint64_t kMaximumFileBytes = uint64_t{1} << 62;
 
 enum class Compression : uint8_t { kNone, kLz4, kZstd };
@@ -98,8 +99,9 @@ struct Slice {
 // Records one after another, as the list `c<ino>_<idx>` holds them.
 Result<std::vector<Slice>> parse_slices(std::string_view records);
 
-// Merges a chunk's slices: pieces that cover [0, length) of the chunk without a gap, in order, neighbours joined where
-// they continue each other. `base` is the chunk's offset in its file, `length` how much of the chunk the file has.
+// Merges a chunk's slices: pieces that cover [0, length) of the chunk without a gap, in order, neighbours
+// joined where they continue each other. `base` is the chunk's offset in its file, `length` how much of the
+// chunk the file has.
 std::vector<shm::MapPiece> merge_slices(const std::vector<Slice>& slices, uint64_t base, uint64_t length);
 
 // The object id of a slice. It says all that reading needs, so a reader asks nobody.
@@ -113,12 +115,12 @@ Result<SliceName> slice_of_object(const shm::ObjectId& object);
 // The id under which clients know a version of a file that has a map. Never that of a slice.
 shm::ObjectId version_of(uint64_t ino, const Attributes& attributes);
 
-// What clients are told of an inode. `tag` begins its handle; `slices` are the first records of a file's only chunk, if
-// it has no more than kFewSlices of them. A file that lies in one slice is that slice's object (LayoutKind::kObject),
-// every other one has a map. EINVAL for damaged attributes.
+// What clients are told of an inode. `tag` begins its handle; `slices` are the first records of a file's only
+// chunk, if it has no more than kFewSlices of them. A file that lies in one slice is that slice's object
+// (LayoutKind::kObject), every other one has a map. EINVAL for damaged attributes.
 inline constexpr size_t kFewSlices = 8;
-Result<shm::InodeInfo> inode_info(uint64_t tag, uint64_t ino, std::string_view attributes, std::string_view slices,
-                                  bool has_xattrs);
+Result<shm::InodeInfo> inode_info(uint64_t tag, uint64_t ino, std::string_view attributes,
+                                  std::string_view slices, bool has_xattrs);
 
 // Block `index` of a slice: its name in the store, without the bucket, and its length.
 uint64_t block_length(const Setting& setting, const SliceName& slice, uint64_t index);

@@ -1,11 +1,12 @@
-// JuicefsKnown: which records of a JuiceFS volume are in the name table, so that a change that Redis tells can take
-// them out at once.
+// JuicefsKnown: which records of a JuiceFS volume are in the name table, so that a change that Redis tells
+// can take them out at once.
 //
-// An answer may be older than a change that has been told meanwhile, since both come over different connections:
-// records are kept only if nothing was told of them since they were asked for.
+// An answer may be older than a change that has been told meanwhile, since both come over different
+// connections: records are kept only if nothing was told of them since they were asked for.
 //
-// While changes may be missed (see RedisClient::Tracking) nothing is kept, and what was there is taken out. A server
-// that tells nobody is another matter: then records live for their readers' time-outs, as those of any other volume.
+// While changes may be missed (see RedisClient::Tracking) nothing is kept, and what was there is taken out. A
+// server that tells nobody is another matter: then records live for their readers' time-outs, as those of any
+// other volume.
 //
 // Bounded: beyond `limit` names or inodes some are taken out of the table. Shard 0's thread.
 #pragma once
@@ -32,7 +33,8 @@ class JuicefsKnown {
       : names_(names), volume_(volume), tag_(tag), limit_(limit), notices_(notices) {}
 
   void set_notices(Notices notices, uint64_t now_ns);
-  // Whether what was asked at `asked_at_ns` about inode or directory `ino` may be kept, and told with its age.
+  // Whether what was asked at `asked_at_ns` about inode or directory `ino` may be kept, and told with its
+  // age.
   bool current(uint64_t ino, uint64_t asked_at_ns) const;
 
   // Each keeps its record if it is current.

@@ -120,7 +120,8 @@ io::Task<void> JuicefsObject::read_part(io::Reactor& reactor, uint64_t begin, ui
 }
 
 io::Task<Outcome> JuicefsObject::failed(io::Reactor& reactor, const std::string& name, Status status) {
-  if (status.error_number() == ENOENT) co_return co_await context_->missing.missing_block(reactor, handle_, slice_);
+  if (status.error_number() == ENOENT)
+    co_return co_await context_->missing.missing_block(reactor, handle_, slice_);
   context_->damage->report("block " + name, status.message());
   co_return Outcome{.error = EIO};
 }

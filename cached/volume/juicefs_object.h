@@ -1,11 +1,11 @@
 // JuicefsObject: reads one slice of a JuiceFS volume, whose blocks are objects of a store.
 //
-// A plain block is read where it is asked for and no further. A compressed one is read as a whole and decompressed
-// once, on threads of their own; the last of them are kept (PlainBlocks), because its 128 KiB pieces are asked for one
-// after another, and unit_bytes() tells the read path to ask for all of them.
+// A plain block is read where it is asked for and no further. A compressed one is read as a whole and
+// decompressed once, on threads of their own; the last of them are kept (PlainBlocks), because its 128 KiB
+// pieces are asked for one after another, and unit_bytes() tells the read path to ask for all of them.
 //
-// A block that is not there was either taken away by compaction, which wrote its bytes elsewhere, or is lost: only
-// the file's metadata can tell, so MissingBlocks decides.
+// A block that is not there was either taken away by compaction, which wrote its bytes elsewhere, or is lost:
+// only the file's metadata can tell, so MissingBlocks decides.
 //
 // Any thread that runs coroutines.
 #pragma once
@@ -30,7 +30,8 @@ namespace cached::volume {
 // What a missing block means for who reads `handle`.
 class MissingBlocks {
  public:
-  // ESTALE with `changed` if the file's bytes may lie elsewhere by now, EIO if they are lost. Ends on `reactor`.
+  // ESTALE with `changed` if the file's bytes may lie elsewhere by now, EIO if they are lost. Ends on
+  // `reactor`.
   virtual io::Task<origin::Outcome> missing_block(io::Reactor& reactor, shm::Handle handle,
                                                   juicefs::SliceName slice) = 0;
 

@@ -1,7 +1,7 @@
 // The questions that JuicefsVolume asks Redis, each one Lua script and so one round trip and one moment.
 //
-// `inode(ino)` gives attributes, the first slice records of a file that has one chunk (one more than kFewSlices tells
-// that there are more), and whether there are xattrs. Redis answers false as nil.
+// `inode(ino)` gives attributes, the first slice records of a file that has one chunk (one more than
+// kFewSlices tells that there are more), and whether there are xattrs. Redis answers false as nil.
 #pragma once
 
 #include <string>
@@ -50,7 +50,8 @@ end
 return r
 )";
 
-// ARGV: directory, cursor, count, "1" for attributes. {cursor, then name, entry (, attributes, slices, xattrs) each}
+// ARGV: directory, cursor, count, "1" for attributes. {cursor, then name, entry (, attributes, slices,
+// xattrs) each}
 inline const std::string kScanScript = kInodeFunction + R"(
 local f = redis.call('HSCAN', 'd' .. ARGV[1], ARGV[2], 'COUNT', ARGV[3])
 local r = {f[1]}

@@ -23,9 +23,10 @@ using origin::RedisReply;
 constexpr uint64_t kChunksOfRun = 16;
 constexpr uint64_t kRunBytes = kChunksOfRun * juicefs::kChunkBytes;
 constexpr size_t kPiecesOfAnswer = 3'000;
-constexpr size_t kKeptPieces = 65'536;     // a run of more is not kept here
-constexpr uint64_t kScanBatch = 1'500;     // entries of one round trip
-constexpr size_t kListedWithAttributes = 12'000;  // the first of a listing; the rest get theirs when they are asked for
+constexpr size_t kKeptPieces = 65'536;  // a run of more is not kept here
+constexpr uint64_t kScanBatch = 1'500;  // entries of one round trip
+constexpr size_t kListedWithAttributes =
+    12'000;  // the first of a listing; the rest get theirs when they are asked for
 constexpr size_t kMaximumListed = 16'000'000;
 constexpr uint64_t kLoadedEntries = 10'000;  // directories of more are not read in the background
 constexpr uint64_t kLookupsBeforeLoad = 4;
@@ -119,8 +120,8 @@ Status JuicefsVolume::accept(const Reply& setting) {
     known_ = std::make_unique<JuicefsKnown>(names_, options_.id, tag, options_.known_inodes, notices_);
     tag_ = tag;
   });
-  log_info("volume {}: JuiceFS volume {} in {}, blocks in {}", options_.name, printable(parsed->name), database,
-           printable(parsed->bucket));
+  log_info("volume {}: JuiceFS volume {} in {}, blocks in {}", options_.name, printable(parsed->name),
+           database, printable(parsed->bucket));
   return Status();
 }
 
@@ -201,11 +202,12 @@ Result<shm::InodeInfo> JuicefsVolume::learn(uint64_t ino, const Reply& attribute
   return info;
 }
 
-// An entry and its inode agree, and a directory is where it says that it is: so no walk ever comes back to where it
-// was.
+// An entry and its inode agree, and a directory is where it says that it is: so no walk ever comes back to
+// where it was.
 Status JuicefsVolume::check_child(const juicefs::DirectoryEntry& entry, uint64_t parent,
                                   const Reply& attributes) const {
-  if (attributes.is_nil()) return Status(EIO, "a name in directory " + std::to_string(parent) + " leads to it");
+  if (attributes.is_nil())
+    return Status(EIO, "a name in directory " + std::to_string(parent) + " leads to it");
   const Result<juicefs::Attributes> parsed = juicefs::parse_attributes(attributes.text);
   if (!parsed.ok()) return parsed.status();
   if (parsed->type != entry.type) return Status(EIO, "its name says that it has another type");
@@ -262,7 +264,8 @@ InodeAnswer JuicefsVolume::root(uint64_t snapshot) {
   // Whoever is late finds nobody waiting: the promise belongs to both.
   const auto promise = std::make_shared<std::promise<InodeAnswer>>();
   std::future<InodeAnswer> future = promise->get_future();
-  const auto get = [](JuicefsVolume* self, std::shared_ptr<std::promise<InodeAnswer>> place) -> io::Task<void> {
+  const auto get = [](JuicefsVolume* self,
+                      std::shared_ptr<std::promise<InodeAnswer>> place) -> io::Task<void> {
     std::string path;
     place->set_value(co_await self->walk(std::move(path)));
   };
@@ -407,7 +410,8 @@ void JuicefsVolume::note_lookup(uint64_t parent, uint64_t entries) {
 
 io::Task<void> JuicefsVolume::load(uint64_t directory) {
   const Result<std::shared_ptr<const Listing>> ignored = co_await scan(directory, true);
-  if (!ignored.ok()) log_debug("volume {}: directory {}: {}", options_.name, directory, ignored.status().message());
+  if (!ignored.ok())
+    log_debug("volume {}: directory {}: {}", options_.name, directory, ignored.status().message());
   if (Use* const use = uses_.get(directory)) *use = Use{};
 }
 
@@ -563,7 +567,8 @@ Result<shm::MapRun> JuicefsVolume::merge_run(uint64_t ino, const Reply& reply, u
   return run;
 }
 
-io::Task<Result<std::shared_ptr<const shm::MapRun>>> JuicefsVolume::map_run(uint64_t ino, shm::ObjectId version,
+io::Task<Result<std::shared_ptr<const shm::MapRun>>> JuicefsVolume::map_run(uint64_t ino,
+                                                                            shm::ObjectId version,
                                                                             uint64_t number) {
   if (const Maps* const maps = maps_.get(ino); maps != nullptr && maps->version == version) {
     const auto found = maps->runs.find(number);
@@ -585,8 +590,7 @@ io::Task<Result<std::shared_ptr<const shm::MapRun>>> JuicefsVolume::map_run(uint
     names_.remove_inode(options_.id, {tag_, ino});
     co_return Status(ESTALE, "the file has another version");
   }
-  Result<shm::MapRun> merged =
-      merge_run(ino, *reply, attributes->length, number * kChunksOfRun, asked_at_ns);
+  Result<shm::MapRun> merged = merge_run(ino, *reply, attributes->length, number * kChunksOfRun, asked_at_ns);
   if (!merged.ok()) co_return Status(EIO, merged.status().message());
   const auto run = std::make_shared<const shm::MapRun>(std::move(merged).value());
   if (run->size() > kKeptPieces || !known_->current(ino, asked_at_ns)) co_return run;
@@ -633,8 +637,8 @@ io::Task<Outcome> JuicefsVolume::missing_block(io::Reactor& reactor, shm::Handle
   const Gone* const gone = gone_.get({ino, slice.id});
   const bool recent = gone != nullptr && now_ns() - gone->reported_at_ns < kLostForNs;
   if (recent && gone->still_named) {
-    log_->report("slice " + std::to_string(slice.id), "a block of it is missing, and inode " +
-                                                          std::to_string(ino) + " still needs it");
+    log_->report("slice " + std::to_string(slice.id),
+                 "a block of it is missing, and inode " + std::to_string(ino) + " still needs it");
     outcome = Outcome{.error = EIO};
   } else {
     if (!recent) gone_.put({ino, slice.id}, Gone{now_ns(), false});
@@ -657,7 +661,8 @@ io::Task<origin::OpenedObject> JuicefsVolume::open(io::Reactor& caller, shm::Han
     if (!known) co_return origin::OpenedObject{Outcome{.error = EIO}};
     opened = context();
   }
-  co_return origin::OpenedObject{Outcome{}, std::make_shared<JuicefsObject>(std::move(opened), handle, *slice)};
+  co_return origin::OpenedObject{Outcome{},
+                                 std::make_shared<JuicefsObject>(std::move(opened), handle, *slice)};
 }
 
 // Figures. ----------------------------------------------------------------------------------------------

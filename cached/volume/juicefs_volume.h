@@ -1,23 +1,24 @@
 // JuicefsVolume: an existing JuiceFS volume, read from its Redis and from the store of its blocks.
 //
-// Handles. (a hash of the volume's UUID, inode number): they mean the same inode on every node for ever, and none is
-// unknown. JuiceFS never gives an inode number twice.
+// Handles. (a hash of the volume's UUID, inode number): they mean the same inode on every node for ever, and
+// none is unknown. JuiceFS never gives an inode number twice.
 //
-// Objects are slices (juicefs_format.h): immutable, whatever becomes of the files that show them, so what is cached
-// stays valid across everything. A file that lies in one slice is that slice's object. Every other file has a map,
-// asked for by version, which is made of length, mtime and ctime to the nanosecond; JuiceFS changes ctime with each
-// change of the bytes. Compaction changes a map and not the version: whoever reads a block that is gone is told that
-// the object changed, and finds the new map. If the map still names it, the block is lost and the read is EIO.
+// Objects are slices (juicefs_format.h): immutable, whatever becomes of the files that show them, so what is
+// cached stays valid across everything. A file that lies in one slice is that slice's object. Every other
+// file has a map, asked for by version, which is made of length, mtime and ctime to the nanosecond; JuiceFS
+// changes ctime with each change of the bytes. Compaction changes a map and not the version: whoever reads a
+// block that is gone is told that the object changed, and finds the new map. If the map still names it, the
+// block is lost and the read is EIO.
 //
-// Metadata. Each question is one script (juicefs_scripts.h), one round trip. Listings are read in batches with
-// attributes, which enter the name table; a directory in which names are looked up one by one is read in the
-// background, as a whole, as soon as that costs less. A listing's cookies are hashes of names, so it can be read again
-// from Redis at any time and go on where it was.
+// Metadata. Each question is one script (juicefs_scripts.h), one round trip. Listings are read in batches
+// with attributes, which enter the name table; a directory in which names are looked up one by one is read in
+// the background, as a whole, as soon as that costs less. A listing's cookies are hashes of names, so it can
+// be read again from Redis at any time and go on where it was.
 //
 // Freshness. Records live for their readers' time-outs, and less if Redis tells changes (juicefs_known.h).
 //
-// A server at the address that has another volume than the first time is refused. Damaged metadata is EIO and a line
-// in the log.
+// A server at the address that has another volume than the first time is refused. Damaged metadata is EIO and
+// a line in the log.
 //
 // Everything happens on shard 0's thread, but for the two hooks of the Redis client, which post there.
 #pragma once
@@ -53,7 +54,8 @@ class JuicefsVolume : public Volume, public MissingBlocks {
     size_t known_inodes = 1'000'000;
   };
   // `home` is shard 0's reactor and `names` the name table it owns; both outlive the volume.
-  JuicefsVolume(const Options& options, OpenStore open_store, io::Reactor& home, memory_tier::NameTable& names);
+  JuicefsVolume(const Options& options, OpenStore open_store, io::Reactor& home,
+                memory_tier::NameTable& names);
   ~JuicefsVolume() override;
 
   const std::string& name() const override { return options_.name; }
@@ -125,8 +127,8 @@ class JuicefsVolume : public Volume, public MissingBlocks {
   uint64_t ino_of(const shm::Handle& handle) const;
   Outcome damaged(uint64_t ino, const std::string& why);
   // Takes in an inode as `inode()` of the scripts answered it. `parent` is not 0 where it was found by name.
-  Result<shm::InodeInfo> learn(uint64_t ino, const Reply& attributes, const Reply& slices, const Reply& xattrs,
-                               uint64_t asked_at_ns);
+  Result<shm::InodeInfo> learn(uint64_t ino, const Reply& attributes, const Reply& slices,
+                               const Reply& xattrs, uint64_t asked_at_ns);
   Status check_child(const juicefs::DirectoryEntry& entry, uint64_t parent, const Reply& attributes) const;
   io::Task<InodeAnswer> lookup_in(uint64_t parent, std::string name);
   io::Task<InodeAnswer> attributes_of(uint64_t ino);
@@ -143,7 +145,8 @@ class JuicefsVolume : public Volume, public MissingBlocks {
   Result<shm::MapRun> merge_run(uint64_t ino, const Reply& reply, uint64_t length, uint64_t first_chunk,
                                 uint64_t asked_at_ns);
   void note_named(uint64_t ino, const shm::ObjectId& object, uint64_t asked_at_ns);
-  io::Task<Outcome> missing_block(io::Reactor& reactor, shm::Handle handle, juicefs::SliceName slice) override;
+  io::Task<Outcome> missing_block(io::Reactor& reactor, shm::Handle handle,
+                                  juicefs::SliceName slice) override;
   io::Task<BytesAnswer> xattr_of(uint64_t ino, std::string name);
   io::Task<BytesAnswer> xattr_names(uint64_t ino);
   io::Task<BytesAnswer> target_of(uint64_t ino);

@@ -78,9 +78,10 @@ class Volume : public origin::Source {
   // Entries from `cookie` on, without "." and "..": at most `maximum_items`.
   virtual io::Task<DirectoryAnswer> read_directory(io::Reactor& caller, shm::Handle handle, uint64_t cookie,
                                                    bool with_attributes, unsigned maximum_items) = 0;
-  // Pieces of the map of a kMap file, from the one that covers `offset` on. ESTALE with `changed` if the file has
-  // another version. Volumes whose files are one object each have no maps.
-  virtual io::Task<MapAnswer> file_map(io::Reactor& caller, shm::Handle handle, shm::ObjectId version, uint64_t offset);
+  // Pieces of the map of a kMap file, from the one that covers `offset` on. ESTALE with `changed` if the file
+  // has another version. Volumes whose files are one object each have no maps.
+  virtual io::Task<MapAnswer> file_map(io::Reactor& caller, shm::Handle handle, shm::ObjectId version,
+                                       uint64_t offset);
   // Bytes and files of the data set. Any thread that runs coroutines.
   virtual io::Task<StatisticsAnswer> statistics(io::Reactor& caller) = 0;
   // What is known of them now, without waiting. Any thread.

@@ -60,7 +60,8 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
       static_cast<void>(parse_setting(bytes).ok());
       break;
     case 4:
-      if (const auto entry = parse_entry(bytes); entry.ok()) fuzz::require(entry->ino != 0 && entry->ino < kTrashIno);
+      if (const auto entry = parse_entry(bytes); entry.ok())
+        fuzz::require(entry->ino != 0 && entry->ino < kTrashIno);
       break;
     case 5:
       if (const auto acl = acl_as_xattr(bytes); acl.ok()) fuzz::require(acl->size() % 8 == 4);

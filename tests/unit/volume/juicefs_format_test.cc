@@ -90,7 +90,8 @@ TEST(JuicefsSetting, RefusesWhatIsNotSupportedInOneLineWithoutSecrets) {
 TEST(JuicefsSetting, RefusesDamageWithoutRepeatingIt) {
   for (const std::string& text :
        {std::string(), std::string("[]"), std::string("{"), changed_setting("4096", "\"very secret\""),
-        changed_setting("4096", "0"), changed_setting("\"plain\"", "\"../x\""), changed_setting("ceph://pool", "pool")}) {
+        changed_setting("4096", "0"), changed_setting("\"plain\"", "\"../x\""),
+        changed_setting("ceph://pool", "pool")}) {
     const Result<Setting> parsed = parse_setting(text);
     EXPECT_EQ(parsed.error_number(), EINVAL) << text;
     EXPECT_EQ(parsed.status().message().find("secret"), std::string::npos);
@@ -230,12 +231,13 @@ TEST(JuicefsBlock, IsDecompressedOrRefused) {
   std::string plain(100'000, 'a');
   for (size_t i = 0; i < plain.size(); i += 7) plain[i] = static_cast<char>(i);
   std::string lz4(static_cast<size_t>(LZ4_compressBound(static_cast<int>(plain.size()))), '\0');
-  lz4.resize(static_cast<size_t>(LZ4_compress_default(plain.data(), lz4.data(), static_cast<int>(plain.size()),
-                                                      static_cast<int>(lz4.size()))));
+  lz4.resize(static_cast<size_t>(LZ4_compress_default(
+      plain.data(), lz4.data(), static_cast<int>(plain.size()), static_cast<int>(lz4.size()))));
   std::string zstd(ZSTD_compressBound(plain.size()), '\0');
   zstd.resize(ZSTD_compress(zstd.data(), zstd.size(), plain.data(), plain.size(), 1));
   for (const auto& [compression, stored] :
-       {std::pair{Compression::kLz4, lz4}, std::pair{Compression::kZstd, zstd}, std::pair{Compression::kNone, plain}}) {
+       {std::pair{Compression::kLz4, lz4}, std::pair{Compression::kZstd, zstd},
+        std::pair{Compression::kNone, plain}}) {
     std::string got(plain.size(), '\0');
     EXPECT_TRUE(decompress(compression, stored, got.data(), got.size()).ok());
     EXPECT_EQ(got, plain);
@@ -246,14 +248,24 @@ TEST(JuicefsBlock, IsDecompressedOrRefused) {
 
 TEST(JuicefsAcl, BecomesTheXattrThatLinuxKnows) {
   // user::rw-, user:1234:r--, group::r--, group:77:rw-, mask::r--, other::r--
-  const std::string rule("\x00\x06\x00\x04\x00\x04\x00\x04\x00\x00\x00\x01\x00\x00\x04\xd2\x00\x04"
-                         "\x00\x00\x00\x01\x00\x00\x00\x4d\x00\x06", 28);
+  const std::string rule(
+      "\x00\x06\x00\x04\x00\x04\x00\x04\x00\x00\x00\x01\x00\x00\x04\xd2\x00\x04"
+      "\x00\x00\x00\x01\x00\x00\x00\x4d\x00\x06",
+      28);
   const Result<std::string> value = acl_as_xattr(rule);
   ASSERT_TRUE(value.ok());
-  const std::string expected("\x02\0\0\0" "\x01\0\x06\0\xff\xff\xff\xff" "\x02\0\x04\0\xd2\x04\0\0" "\x04\0\x04\0\xff\xff\xff\xff"
-                             "\x08\0\x06\0\x4d\0\0\0" "\x10\0\x04\0\xff\xff\xff\xff" "\x20\0\x04\0\xff\xff\xff\xff", 52);
+  const std::string expected(
+      "\x02\0\0\0"
+      "\x01\0\x06\0\xff\xff\xff\xff"
+      "\x02\0\x04\0\xd2\x04\0\0"
+      "\x04\0\x04\0\xff\xff\xff\xff"
+      "\x08\0\x06\0\x4d\0\0\0"
+      "\x10\0\x04\0\xff\xff\xff\xff"
+      "\x20\0\x04\0\xff\xff\xff\xff",
+      52);
   EXPECT_EQ(*value, expected);
-  for (size_t length = 0; length < rule.size(); ++length) EXPECT_FALSE(acl_as_xattr(rule.substr(0, length)).ok());
+  for (size_t length = 0; length < rule.size(); ++length)
+    EXPECT_FALSE(acl_as_xattr(rule.substr(0, length)).ok());
 }
 
 TEST(JuicefsKey, GivesTheInodeThatItIsAbout) {

@@ -27,6 +27,7 @@
 #include "cached/server/status.h"
 #include "cached/ssd_tier/ssd_tier.h"
 #include "cached/volume/dir_volume.h"
+#include "cached/volume/juicefs_volume.h"
 #include "cached/volume/rados_volume.h"
 #include "cached/volume/volume_ids.h"
 
@@ -62,6 +63,7 @@ struct Daemon {
   void make_ssd_tier(const Config& config);
   Status start_volumes(const Config& config);
   Status start_rados_volume(const VolumeConfig& config, uint16_t id);
+  void start_juicefs_volume(const VolumeConfig& config, uint16_t id, uint64_t name_entries);
   Status start_servers(const Config& config);
   std::vector<server::Shard*> shard_pointers() const;
 };
@@ -153,6 +155,10 @@ Status Daemon::start_volumes(const Config& config) {
       CACHED_RETURN_IF_ERROR(start_rados_volume(volume, id));
       continue;
     }
+    if (volume.kind == VolumeKind::kJuicefs) {
+      start_juicefs_volume(volume, id, config.memory.name_entries);
+      continue;
+    }
     Result<std::unique_ptr<volume::DirVolume>> made =
         volume::DirVolume::create(volume, id, *key, shards.front()->reactor(), *names);
     if (!made.ok()) return made.status();
@@ -188,6 +194,47 @@ Status Daemon::start_rados_volume(const VolumeConfig& config, uint16_t id) {
   (*made)->begin();
   volumes.push_back(std::move(made).value());
   return Status();
+}
+
+// Where the blocks of a JuiceFS volume are, once Redis has said it.
+Result<std::shared_ptr<origin::BlockStore>> open_blocks(const VolumeConfig& config,
+                                                        const volume::juicefs::Setting& setting) {
+  if (setting.storage == "file") {
+    return std::shared_ptr<origin::BlockStore>(
+        std::make_shared<origin::FileBlockStore>(setting.bucket, config.threads));
+  }
+  origin::RadosOptions cluster;
+  cluster.conf_file = config.juicefs.ceph_conf;
+  cluster.user = config.juicefs.ceph_user;
+  cluster.keyring = config.juicefs.keyring;
+  cluster.pool = volume::juicefs::pool_of_bucket(setting.bucket);
+  cluster.origin_timeout_ms = config.juicefs.origin_timeout_ms;
+  Result<std::shared_ptr<origin::RadosStore>> store = origin::RadosStore::open(cluster);
+  if (!store.ok()) return store.status();
+  return std::shared_ptr<origin::BlockStore>(
+      std::make_shared<origin::RadosBlockStore>(std::move(store).value()));
+}
+
+// Redis may be away: the volume comes up when it can.
+void Daemon::start_juicefs_volume(const VolumeConfig& config, uint16_t id, uint64_t name_entries) {
+  volume::JuicefsVolume::Options options;
+  options.name = config.name;
+  options.source = config.source;
+  options.id = id;
+  options.redis.host = config.juicefs.redis_host;
+  options.redis.unix_socket = config.juicefs.redis_socket;
+  options.redis.port = config.juicefs.redis_port;
+  options.redis.database = config.juicefs.redis_database;
+  options.redis.user = config.juicefs.redis_user;
+  options.redis.password_file = config.juicefs.password_file;
+  options.redis.tracking = config.juicefs.tracking;
+  options.metadata_timeout_ns = config.juicefs.metadata_timeout_ms * kNanosecondsPerMillisecond;
+  options.known_inodes = name_entries;
+  auto open_store = [config](const volume::juicefs::Setting& setting) {
+    return open_blocks(config, setting);
+  };
+  volumes.push_back(std::make_unique<volume::JuicefsVolume>(options, std::move(open_store),
+                                                            shards.front()->reactor(), *names));
 }
 
 Status Daemon::start_servers(const Config& config) {

@@ -35,14 +35,15 @@ void reply_xattr(fuse_req_t request, std::string_view value, size_t size) {
 
 }  // namespace
 
-Operations::Operations(shm::Client& client, const Options& options)
+Operations::Operations(shm::Client& client, const shm::InodeInfo& root, const Options& options)
     : client_(client),
       volume_(options.volume),
+      subdirectory_(options.subdirectory),
       attribute_timeout_ns_(options.attribute_timeout_ns),
       entry_timeout_ns_(options.entry_timeout_ns),
       negative_timeout_ns_(options.negative_timeout_ns),
       started_at_s_(system_clock().realtime_ns() / 1'000'000'000),
-      inodes_(client.root()),
+      inodes_(root),
       workers_(client),
       invalidator_(inodes_, refusals_) {}
 
@@ -172,8 +173,9 @@ const fuse_lowlevel_ops& Operations::table() {
 }
 
 Status Operations::resolve(Worker& worker, Inode* inode) {
-  const std::optional<std::string> path = inodes_.path(inode);
+  std::optional<std::string> path = inodes_.path(inode);
   if (!path.has_value()) return Status(ESTALE, "the inode's path is not known any more");
+  if (!subdirectory_.empty()) *path = path->empty() ? subdirectory_ : subdirectory_ + "/" + *path;
   const Result<shm::InodeInfo> found = worker.channel->resolve(inode->handle(), *path);
   if (!found.ok()) {
     const bool gone = found.error_number() == ENOENT || found.error_number() == ENOTDIR;

@@ -50,7 +50,8 @@ inline constexpr uint64_t kStatsNodeId = 2;
 class Operations {
  public:
   // `client` must outlive it. `options` is copied as far as needed.
-  Operations(shm::Client& client, const Options& options);
+  // `root` is the directory to show: the volume's root, or the subdirectory that `options` names.
+  Operations(shm::Client& client, const shm::InodeInfo& root, const Options& options);
 
   // libfuse's table; the session's user data must be the Operations.
   static const fuse_lowlevel_ops& table();
@@ -120,6 +121,7 @@ class Operations {
 
   shm::Client& client_;
   const std::string volume_;
+  const std::string subdirectory_;  // what is shown of the volume; empty: all of it
   const uint64_t attribute_timeout_ns_;
   const uint64_t entry_timeout_ns_;
   const uint64_t negative_timeout_ns_;

@@ -79,6 +79,20 @@ Status parse_snapshot(const std::string& value, uint64_t* snapshot) {
                  ": not a snapshot's number, from 1 on; `cachedctl volume snapshots` lists them");
 }
 
+Status parse_subdirectory(const std::string& value, std::string* path) {
+  path->clear();
+  for (size_t begin = 0; begin <= value.size();) {
+    const size_t slash = std::min(value.find('/', begin), value.size());
+    const std::string name = value.substr(begin, slash - begin);
+    if (name == "." || name == "..")
+      return invalid("option subdir=" + value + ": a path from the volume's root without \"" + name + "\"");
+    if (!name.empty()) *path += (path->empty() ? "" : "/") + name;
+    begin = slash + 1;
+  }
+  if (!path->empty()) return Status();
+  return invalid("option subdir needs a directory of the volume, such as subdir=speech/train");
+}
+
 Status parse_read_ahead(const std::string& value, uint64_t* size_bytes) {
   const Result<uint64_t> size = parse_size(value);
   if (!size.ok() || *size > kMaximumReadAheadBytes) {
@@ -221,6 +235,7 @@ class Parser {
     if (key == "threads") return parse_threads(value, &options_.threads);
     if (key == "read_ahead") return parse_read_ahead(value, &options_.read_ahead_bytes);
     if (key == "snapshot") return parse_snapshot(value, &options_.snapshot);
+    if (key == "subdir") return parse_subdirectory(value, &options_.subdirectory);
     if (key == "socket") return parse_text(key, value, &options_.socket);
     if (key == "log_level") return parse_text(key, value, &options_.log_level);
     if (key == "log_file") return parse_text(key, value, &options_.log_file);
@@ -270,6 +285,7 @@ options:
   entry_timeout=SEC     how stale names may be (1.0)
   negative_timeout=SEC  how stale the absence of a name may be (as entry_timeout)
   read_ahead=SIZE       the kernel's read-ahead (1MiB)
+  subdir=PATH           show this directory of the volume instead of all of it
   snapshot=N            this snapshot of a data set (the current one, and its successors)
   allow_other           let other users in (always so when mounted by root)
   log_level=LEVEL       trace, debug, info, warning, error or off (info)

@@ -24,6 +24,8 @@ struct Options {
   std::string mountpoint;  // as given
   std::string socket = shm::kDefaultSocket;
   uint64_t daemon_timeout_ms = 30'000;
+  std::string
+      subdirectory;  // the directory of the volume to show, without slashes at its ends; empty: all of it
   uint64_t snapshot = 0;  // 0: the current one
   unsigned threads = 0;
   uint64_t read_ahead_bytes = 1024 * 1024;

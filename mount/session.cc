@@ -216,9 +216,27 @@ void stop_invalidator(Operations& operations, dev_t device) {
   operations.invalidator().stop();
 }
 
+// The directory that becomes the mount's root.
+Result<shm::InodeInfo> shown_root(const Options& options, shm::Client& client) {
+  if (options.subdirectory.empty()) return client.root();
+  Result<std::unique_ptr<shm::Channel>> channel = client.open_channel();
+  if (!channel.ok()) return channel.status();
+  Result<shm::InodeInfo> root = (*channel)->resolve(shm::Handle{}, options.subdirectory);
+  const std::string what =
+      "the directory " + printable(options.subdirectory) + " of volume " + options.volume;
+  if (!root.ok()) return Status::from_errno(root.error_number(), what + " cannot be found");
+  if (!S_ISDIR(root->mode)) return Status(ENOTDIR, what + " is not a directory");
+  return root;
+}
+
 int serve_mount(const Options& options, const std::string& mountpoint, shm::Client& client,
                 StartReport& report) {
-  Operations operations(client, options);
+  const Result<shm::InodeInfo> root = shown_root(options, client);
+  if (!root.ok()) {
+    report.failed(root.status().message());
+    return kExitFailure;
+  }
+  Operations operations(client, *root, options);
   FuseSession session(options, &operations);
   if (session.get() == nullptr || !session.mount(mountpoint)) {
     report.failed("cannot mount at " + mountpoint + ": " + last_fuse_message());

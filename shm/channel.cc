@@ -79,7 +79,8 @@ Trouble Channel::trouble() const {
 
 Result<ReadView> Channel::read(const FileReference& file, uint64_t offset, uint64_t length) {
   impl_->begin_call();
-  Status status = impl_->read(file, offset, length);
+  Status status = file.layout == LayoutKind::kMap ? impl_->read_mapped(file, offset, length)
+                                                  : impl_->read(file, offset, length);
   impl_->end_requests();
   ReadState* const read = &impl_->own_read();
   if (!status.ok()) {
@@ -92,6 +93,7 @@ Result<ReadView> Channel::read(const FileReference& file, uint64_t offset, uint6
 
 void Channel::prefetch(const FileReference& file, uint64_t offset, uint64_t length) {
   Turn turn(impl_.get());
+  if (file.layout == LayoutKind::kMap) return impl_->prefetch_mapped(file, offset, length);
   impl_->prefetch(file, offset, length);
 }
 

@@ -19,6 +19,7 @@
 #include "shm/attachment.h"
 #include "shm/client.h"
 #include "shm/client_impl.h"
+#include "shm/file_map.h"
 #include "shm/read_state.h"
 
 namespace cached::shm {
@@ -134,6 +135,10 @@ struct Channel::Impl final : ReadHolder {
   Status read(const FileReference& file, uint64_t offset, uint64_t length);
   ReadState& own_read() { return read_; }
   void prefetch(const FileReference& file, uint64_t offset, uint64_t length);
+  // --- files that lie in several objects (channel_map.cc) ---
+  // As read() and prefetch(), for LayoutKind::kMap.
+  Status read_mapped(const FileReference& file, uint64_t offset, uint64_t length);
+  void prefetch_mapped(const FileReference& file, uint64_t offset, uint64_t length);
   // The steps of a read, in this order. First: checks and counts it, and looks for it in memory;
   // `read->missing` says what is not there.
   Status begin_read(const FileReference& file, uint64_t offset, uint64_t length, ReadState* read);
@@ -193,6 +198,12 @@ struct Channel::Impl final : ReadHolder {
   void touch(uint32_t page);
   bool block_is_present(const FileReference& file, uint64_t position) const;
 
+  // channel_map.cc
+  Result<std::shared_ptr<const MapRun>> map_run(const FileReference& file, uint64_t offset);
+  Status read_pieces(const FileReference& file, uint64_t offset, uint64_t length, bool* map_is_over);
+  void show_zeros(uint64_t length);
+  Status copy_piece(const FileReference& part, uint64_t length, uint64_t done);
+
   // Read and written by every hit, and by nobody else but the keeper.
   alignas(64) std::atomic<uint32_t> busy_{0};
   unsigned queue_ = kNoQueue;  // set once, before anybody else knows the channel
@@ -207,6 +218,7 @@ struct Channel::Impl final : ReadHolder {
   std::array<std::atomic<uint64_t>, kCounters> counters_{};  // over all attachments
   std::array<uint64_t, kCounters> counters_before_{};        // what the queue's own do not count
   ReadState read_;
+  std::vector<std::byte> assembled_;  // a read of several objects; as long as the longest so far
 
   // The ring: our own indices, never read back from shared memory while in use.
   std::shared_ptr<Client::Impl> client_;

@@ -69,6 +69,8 @@ Status Channel::Impl::begin_read(const FileReference& file, uint64_t offset, uin
     return Status(EINVAL, "a read of " + std::to_string(length) + " bytes; the limit is " +
                               std::to_string(kMaximumReadBytes));
   }
+  if (file.layout == LayoutKind::kMap)
+    return Status(ENOTSUP, "a file that lies in several objects is read by Channel::read() alone");
   if (!range_is_possible(file, offset, length)) return Status(EINVAL, "a read beyond the largest object");
   count(Counter::kReads);
   count(Counter::kReadBytes, length);

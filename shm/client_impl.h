@@ -23,6 +23,7 @@
 #include "base/unique_fd.h"
 #include "shm/attachment.h"
 #include "shm/client.h"
+#include "shm/file_map.h"
 
 namespace cached::shm {
 
@@ -57,6 +58,8 @@ struct Client::Impl {
   uint64_t first_unused_number() const { return next_request_number_.load(std::memory_order_seq_cst); }
   uint64_t take_number() { return next_request_number_.fetch_add(1, std::memory_order_seq_cst); }
   uint64_t counter(Counter counter) const;
+  // Maps of files, of all channels. They outlive attachments: a version's map is for ever.
+  FileMapCache& maps() { return maps_; }
 
  private:
   struct QueueSlot {
@@ -81,6 +84,7 @@ struct Client::Impl {
   UniqueFd stop_event_;
   std::thread keeper_;
   uint64_t backoff_ms_ = 0;  // keeper only
+  FileMapCache maps_;
 
   mutable std::mutex mutex_;
   std::condition_variable attachment_changed_;

@@ -94,6 +94,8 @@ enum class Opcode : uint8_t {
   kGetXattr,       // handle; input: name. Output: the value
   kListXattr,      // handle. Output: names, each ended by a zero byte
   kStatVolume,     // Output: VolumeStatistics
+  kFileMap,        // handle, object: the version of a kMap file, offset: in the file. Output: MapPieces that
+                   // begin at or before offset and reach beyond it
 };
 
 enum SubmissionFlags : uint8_t {

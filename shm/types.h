@@ -56,6 +56,7 @@ enum InodeFlags : uint32_t {
 enum class LayoutKind : uint8_t {
   kObject = 0,  // the file is bytes [layout_base, layout_base + size) of the object `object`
   kAsk = 1,     // only the daemon can say: send READ, do not probe (later volume kinds)
+  kMap = 2,  // the file's map (file_map.h) says which object each range is; `object` names the file's version
 };
 
 // All that is known of an inode. Lies in the name table and in the buffers of LOOKUP, GETATTR, RESOLVE and

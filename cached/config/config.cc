@@ -78,17 +78,37 @@ Status read_device(Config* config, const toml::table& table) {
 // is an error already and takes the keys of all.
 void visit_keys_of_kind(SectionReader& reader, VolumeConfig& volume) {
   const std::optional<VolumeKind> kind = config_schema::kind_of_source(volume.source);
-  RefusingReader refuse_dir(&reader, "is for dir: volumes, and this one is rados:; remove it");
-  RefusingReader refuse_rados(&reader, "is for rados: volumes, and this one is dir:; remove it");
-  if (kind == VolumeKind::kRados) {
-    config_schema::visit_dir_volume(refuse_dir, volume);
-  } else {
+  const std::string scheme = volume.source.substr(0, volume.source.find(':'));
+  const auto refusing = [&](const std::string& owners) {
+    return RefusingReader(&reader,
+                          "is for " + owners + " volumes, and this one is " + scheme + ":; remove it");
+  };
+  const auto is_or_unknown = [&](VolumeKind wanted) { return !kind || *kind == wanted; };
+  RefusingReader refuse_dir = refusing("dir:");
+  RefusingReader refuse_rados = refusing("rados:");
+  RefusingReader refuse_juicefs = refusing("juicefs:");
+  RefusingReader refuse_ceph = refusing("rados: and juicefs:");
+  if (is_or_unknown(VolumeKind::kDir)) {
     config_schema::visit_dir_volume(reader, volume);
-  }
-  if (kind == VolumeKind::kDir) {
-    config_schema::visit_rados_volume(refuse_rados, volume.rados);
   } else {
+    config_schema::visit_dir_volume(refuse_dir, volume);
+  }
+  if (kind == VolumeKind::kJuicefs) {
+    config_schema::visit_ceph_access(reader, volume.juicefs);
+  } else if (kind == VolumeKind::kDir) {
+    config_schema::visit_ceph_access(refuse_ceph, volume.rados);
+  } else {
+    config_schema::visit_ceph_access(reader, volume.rados);
+  }
+  if (is_or_unknown(VolumeKind::kRados)) {
     config_schema::visit_rados_volume(reader, volume.rados);
+  } else {
+    config_schema::visit_rados_volume(refuse_rados, volume.rados);
+  }
+  if (is_or_unknown(VolumeKind::kJuicefs)) {
+    config_schema::visit_juicefs_volume(reader, volume.juicefs);
+  } else {
+    config_schema::visit_juicefs_volume(refuse_juicefs, volume.juicefs);
   }
 }
 

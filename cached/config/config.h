@@ -49,7 +49,7 @@ struct DeviceConfig {
   uint32_t queue_depth = 64;  // commands of each shard in flight on it
 };
 
-enum class VolumeKind { kDir, kRados };
+enum class VolumeKind { kDir, kRados, kJuicefs };
 
 // A volume whose source is "rados:POOL/NAME": a data set published in RADOS.
 struct RadosVolumeConfig {
@@ -63,14 +63,33 @@ struct RadosVolumeConfig {
   uint32_t origin_timeout_ms = 60'000;  // a read that the cluster has not answered by then fails
 };
 
+// A volume whose source is "juicefs:redis://HOST:PORT/DB" or "juicefs:unix:///PATH?db=DB": an existing
+// JuiceFS volume.
+struct JuicefsVolumeConfig {
+  std::string redis_host;    // from the source
+  std::string redis_socket;  // from the source; then there is no host
+  uint16_t redis_port = 6379;
+  uint32_t redis_database = 0;
+  std::string redis_user;                 // empty: Redis's default user
+  std::string password_file;              // holds the password; empty: none is needed
+  bool tracking = true;                   // have Redis tell what changes
+  uint32_t metadata_timeout_ms = 25'000;  // a question that Redis has not answered by then fails
+  // For blocks in Ceph, as for rados: volumes.
+  std::string ceph_conf = "/etc/ceph/ceph.conf";
+  std::string ceph_user = "admin";
+  std::string keyring;
+  uint32_t origin_timeout_ms = 60'000;
+};
+
 // [[volume]]: a tree that can be mounted.
 struct VolumeConfig {
   std::string name;
-  std::string source;                  // as written: "dir:/abs/path" or "rados:POOL/NAME"
+  std::string source;  // as written: "dir:/abs/path", "rados:POOL/NAME", "juicefs:redis://..."
   VolumeKind kind = VolumeKind::kDir;  // of `source`
   uint32_t fetch_in_flight = 64;       // reads at the source at once
 
-  RadosVolumeConfig rados;  // for kRados only
+  RadosVolumeConfig rados;      // for kRados only
+  JuicefsVolumeConfig juicefs;  // for kJuicefs only
 
   // For kDir only:
   std::string directory;       // the absolute path of the source
@@ -108,7 +127,8 @@ Result<Config> parse_config(const std::string& text, const std::string& path);
 // Checks each volume's source against the machine. EINVAL naming the key; ETIMEDOUT naming it, if all that is wrong is
 // that a source does not answer: one can start with it. A directory is there, can be opened
 // and does not lie on one of our own mounts (a cache in front of itself would wait for itself). Of a rados:
-// volume, ceph.conf and a keyring that is named can be read; the cluster is not asked.
+// volume, ceph.conf and a keyring that is named can be read; the cluster is not asked. Of a juicefs: volume,
+// a password file that is named can be read; Redis is not asked.
 Status check_sources(const Config& config);
 
 // Checks each device against the machine, and changes nothing. EINVAL naming the key. What is there is a

@@ -73,7 +73,14 @@ std::vector<ConfigItem> describe_config(const Config& config) {
     SectionWriter volume(config, volume_section(place), &items);
     config_schema::visit_volume(volume, values);
     if (values.kind == VolumeKind::kDir) config_schema::visit_dir_volume(volume, values);
-    if (values.kind == VolumeKind::kRados) config_schema::visit_rados_volume(volume, values.rados);
+    if (values.kind == VolumeKind::kRados) {
+      config_schema::visit_ceph_access(volume, values.rados);
+      config_schema::visit_rados_volume(volume, values.rados);
+    }
+    if (values.kind == VolumeKind::kJuicefs) {
+      config_schema::visit_juicefs_volume(volume, values.juicefs);
+      config_schema::visit_ceph_access(volume, values.juicefs);
+    }
   }
   return items;
 }

@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <array>
+#include <charconv>
 #include <climits>
 #include <string_view>
 
@@ -23,9 +24,19 @@ constexpr uint64_t kMaximumIndexPercent = 50;
 constexpr size_t kMaximumCephNameLength = 128;
 constexpr std::string_view kDirScheme = "dir:";
 constexpr std::string_view kRadosScheme = "rados:";
+constexpr std::string_view kJuicefsScheme = "juicefs:";
+constexpr std::string_view kRedisScheme = "redis://";
+constexpr std::string_view kUnixScheme = "unix://";
+constexpr size_t kMaximumRedisNameLength = 128;
 
 bool is_letter_or_digit(char c) {
   return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9');
+}
+
+bool to_number(const std::string& text, uint32_t minimum, uint32_t maximum, uint32_t* number) {
+  const char* const last = text.data() + text.size();
+  const auto [end, error] = std::from_chars(text.data(), last, *number);
+  return error == std::errc() && end == last && *number >= minimum && *number <= maximum;
 }
 
 std::string quoted(const std::string& text) {
@@ -38,6 +49,49 @@ Complaint check_absolute(const std::string& path) {
   }
   if (path.size() >= PATH_MAX) return "a path has at most " + std::to_string(PATH_MAX - 1) + " bytes";
   if (path.find('\0') != std::string::npos) return quoted(path) + " holds a zero byte, which no path can";
+  return std::nullopt;
+}
+
+bool has_scheme(const std::string& source, std::string_view scheme);
+
+// Takes "HOST[:PORT][/DB]" or "/PATH[?db=DB]" apart; what is wrong with it, or nothing.
+Complaint take_redis_apart(const std::string& source, JuicefsVolumeConfig* juicefs) {
+  constexpr std::string_view kHow =
+      "write \"juicefs:redis://HOST:PORT/DB\" or \"juicefs:unix:///PATH?db=DB\"";
+  std::string place = source.substr(kJuicefsScheme.size());
+  // Nothing of what may be a password is repeated.
+  if (place.find('@') != std::string::npos)
+    return "a user and a password do not belong into the source; use redis_user and password_file";
+  const bool tcp = has_scheme(place, kRedisScheme);
+  const bool socket = has_scheme(place, kUnixScheme);
+  if (!tcp && !socket) return quoted(source) + " names no Redis; " + std::string(kHow);
+  place = place.substr((tcp ? kRedisScheme : kUnixScheme).size());
+  std::string database = "0";
+  const size_t query = tcp ? place.find('/') : place.find("?db=");
+  if (query != std::string::npos) {
+    database = place.substr(query + (tcp ? 1 : 4));
+    place.resize(query);
+  }
+  if (!to_number(database.empty() ? "0" : database, 0, UINT16_MAX, &juicefs->redis_database))
+    return quoted(database) + " is not the number of a database; " + std::string(kHow);
+  if (socket) {
+    juicefs->redis_socket = place;
+    return check_socket_path(place);
+  }
+  const size_t colon = place.rfind(':');
+  if (colon != std::string::npos && place.find(']', colon) == std::string::npos) {
+    uint32_t port = 0;
+    if (!to_number(place.substr(colon + 1), 1, UINT16_MAX, &port))
+      return quoted(place.substr(colon + 1)) + " is not a port; " + std::string(kHow);
+    juicefs->redis_port = static_cast<uint16_t>(port);
+    place.resize(colon);
+  }
+  std::erase_if(place, [](char c) { return c == '[' || c == ']'; });
+  juicefs->redis_host = place;
+  const bool sound = !place.empty() && std::all_of(place.begin(), place.end(), [](char c) {
+    return is_letter_or_digit(c) || c == '.' || c == '-' || c == '_' || c == ':' || c == '%';
+  });
+  if (!sound) return quoted(place) + " is not the name of a host; " + std::string(kHow);
   return std::nullopt;
 }
 
@@ -148,8 +202,13 @@ Complaint check_index_size(uint64_t size_bytes) {
 Complaint check_source(const std::string& source) {
   if (has_scheme(source, kDirScheme)) return check_absolute(source.substr(kDirScheme.size()));
   if (has_scheme(source, kRadosScheme)) return check_rados_source(source);
+  if (has_scheme(source, kJuicefsScheme)) {
+    JuicefsVolumeConfig ignored;
+    return take_redis_apart(source, &ignored);
+  }
   return quoted(source) +
-         " names no kind of source that exists; use \"dir:/absolute/path\" or \"rados:POOL/NAME\"";
+         " names no kind of source that exists; use \"dir:/absolute/path\", \"rados:POOL/NAME\" or "
+         "\"juicefs:redis://HOST:PORT/DB\"";
 }
 
 Complaint check_file_path(const std::string& path) {
@@ -166,6 +225,13 @@ Complaint check_ceph_user(const std::string& user) {
   return quoted(user) + " is not the name of a Ceph user; use one such as \"admin\", without \"client.\"";
 }
 
+Complaint check_redis_user(const std::string& user) {
+  const bool plain = std::all_of(user.begin(), user.end(), [](char c) { return c > ' ' && c <= '~'; });
+  if (plain && user.size() <= kMaximumRedisNameLength) return std::nullopt;
+  return quoted(user) + " is not the name of a Redis user; use at most " +
+         std::to_string(kMaximumRedisNameLength) + " printable characters without blanks";
+}
+
 Complaint check_optional_pool(const std::string& pool) {
   if (is_ceph_name(pool)) return std::nullopt;
   return quoted(pool) + " is not the name of a pool; use at most " + std::to_string(kMaximumCephNameLength) +
@@ -180,6 +246,7 @@ Complaint check_rados_namespace(const std::string& name) {
 
 std::optional<VolumeKind> kind_of_source(const std::string& source) {
   if (check_source(source)) return std::nullopt;
+  if (has_scheme(source, kJuicefsScheme)) return VolumeKind::kJuicefs;
   return has_scheme(source, kDirScheme) ? VolumeKind::kDir : VolumeKind::kRados;
 }
 
@@ -187,6 +254,11 @@ void take_source_apart(VolumeConfig* volume) {
   if (has_scheme(volume->source, kDirScheme)) {
     volume->kind = VolumeKind::kDir;
     volume->directory = volume->source.substr(kDirScheme.size());
+    return;
+  }
+  if (has_scheme(volume->source, kJuicefsScheme)) {
+    volume->kind = VolumeKind::kJuicefs;
+    take_redis_apart(volume->source, &volume->juicefs);
     return;
   }
   volume->kind = VolumeKind::kRados;

@@ -32,6 +32,7 @@ Complaint check_file_path(const std::string& path);
 Complaint check_optional_file_path(const std::string& path);
 Complaint check_ceph_user(const std::string& user);
 Complaint check_optional_pool(const std::string& pool);
+Complaint check_redis_user(const std::string& user);
 Complaint check_rados_namespace(const std::string& name);
 
 // The kind of a source that check_source() accepts; nothing for other text.
@@ -98,15 +99,29 @@ void visit_dir_volume(Visitor& visitor, Volume& volume) {
   visitor.integer("known_inodes", volume.known_inodes, 1'000, uint64_t{1} << 32);
 }
 
-// The keys of a volume whose source is rados:.
+// How a volume reaches Ceph: rados: volumes, and juicefs: ones whose blocks lie there.
+template <typename Visitor, typename Ceph>
+void visit_ceph_access(Visitor& visitor, Ceph& ceph) {
+  visitor.text("ceph_conf", ceph.ceph_conf, check_file_path);
+  visitor.text("ceph_user", ceph.ceph_user, check_ceph_user);
+  visitor.text("keyring", ceph.keyring, check_optional_file_path);
+  visitor.integer("origin_timeout_ms", ceph.origin_timeout_ms, 1'000, 3'600'000);
+}
+
+// The keys of a volume whose source is rados:, besides those of visit_ceph_access().
 template <typename Visitor, typename Rados>
 void visit_rados_volume(Visitor& visitor, Rados& rados) {
-  visitor.text("ceph_conf", rados.ceph_conf, check_file_path);
-  visitor.text("ceph_user", rados.ceph_user, check_ceph_user);
-  visitor.text("keyring", rados.keyring, check_optional_file_path);
   visitor.text("metadata_pool", rados.metadata_pool, check_optional_pool);
   visitor.text("namespace", rados.rados_namespace, check_rados_namespace);
-  visitor.integer("origin_timeout_ms", rados.origin_timeout_ms, 1'000, 3'600'000);
+}
+
+// The keys of a volume whose source is juicefs:, besides those of visit_ceph_access().
+template <typename Visitor, typename Juicefs>
+void visit_juicefs_volume(Visitor& visitor, Juicefs& juicefs) {
+  visitor.text("redis_user", juicefs.redis_user, check_redis_user);
+  visitor.text("password_file", juicefs.password_file, check_optional_file_path);
+  visitor.boolean("tracking", juicefs.tracking);
+  visitor.integer("metadata_timeout_ms", juicefs.metadata_timeout_ms, 100, 3'600'000);
 }
 
 // "volume[2]", "device[0]": the section with that place in the file, counted from 0.

@@ -86,6 +86,7 @@ class SectionReader {
 class RefusingReader {
  public:
   RefusingReader(SectionReader* reader, std::string reason) : reader_(reader), reason_(std::move(reason)) {}
+  void boolean(const char* name, bool) { reader_->refuse(name, reason_); }
   template <typename Integer>
   void integer(const char* name, Integer&, uint64_t, uint64_t) {
     reader_->refuse(name, reason_);

@@ -100,7 +100,12 @@ Status check_sources(const Config& config) {
   for (size_t place = 0; place < config.volumes.size(); ++place) {
     const VolumeConfig& volume = config.volumes[place];
     const std::string section = config_schema::volume_section(place);
-    if (volume.kind == VolumeKind::kRados) {
+    if (volume.kind == VolumeKind::kJuicefs) {
+      // Whether its blocks lie in Ceph is known to Redis alone, which may be away.
+      if (volume.juicefs.password_file.empty()) continue;
+      if (const auto complaint = check_readable(volume.juicefs.password_file))
+        return config.error(section + ".password_file", *complaint);
+    } else if (volume.kind == VolumeKind::kRados) {
       CACHED_RETURN_IF_ERROR(check_rados(config, section, volume.rados));
       continue;
     }

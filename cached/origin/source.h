@@ -36,6 +36,9 @@ class ObjectReader {
   // Whether small files lie in it one after another: then who reads them in order reads a stream, although
   // each file is opened by itself. Any thread.
   virtual bool is_pack() const { return false; }
+  // Bytes of the aligned units that one read brings in whatever part of them is asked for, or 0: the rest of
+  // a unit is worth keeping then. Any thread.
+  virtual uint64_t unit_bytes() const { return 0; }
   // Reads bytes [offset, offset + length) into `iovecs`, on `reactor` (the calling coroutine's). `offset` is
   // a multiple of 4 KiB, so is every buffer, and their sum is at least `length` rounded up to 4 KiB: direct
   // I/O may write that far. Either all `length` bytes are of this object or the outcome is an error. `iovecs`

@@ -156,6 +156,7 @@ io::Task<ReadResult> ReadPath::read(ReadRequest request) {
     give_back(&slots);
     if (!gathered) continue;
     follow_stream(request, reader.get());
+    if (reader != nullptr && reader->unit_bytes() > shm::kBlockBytes) fetch_units(request, *reader);
     std::optional<ReadResult> result = co_await finish(request, std::move(states));
     if (result) co_return std::move(*result);
     ++ssd_failures;
@@ -166,6 +167,15 @@ io::Task<ReadResult> ReadPath::read(ReadRequest request) {
     reader = std::move(opened.reader);
   }
   co_return co_await read_into_buffer(request, std::move(reader));
+}
+
+void ReadPath::fetch_units(const ReadRequest& request, const origin::ObjectReader& reader) {
+  const uint64_t unit = std::min(reader.unit_bytes(), shm::kExtentBytes);
+  ReadRequest whole = request;
+  whole.offset = align_down(request.offset, unit);
+  const uint64_t end = std::min(align_up(request.offset + request.length, unit), reader.size());
+  whole.length = static_cast<uint32_t>(end - whole.offset);
+  if (whole.length > request.length) io::spawn(prefetch(whole));
 }
 
 std::vector<uint32_t> ReadPath::lengths_of(const std::vector<Need>& needs) {

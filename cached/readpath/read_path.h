@@ -175,6 +175,8 @@ class ReadPath {
   // changed, if `slots` do not suffice for what is missing now. Takes from `slots` what it needs.
   bool gather(const ReadRequest& request, const std::shared_ptr<origin::ObjectReader>& reader,
               std::vector<memory_tier::SlotId>* slots, std::vector<BlockState>* states);
+  // Fetches in the background what the origin's units hold besides the request.
+  void fetch_units(const ReadRequest& request, const origin::ObjectReader& reader);
   static std::vector<uint32_t> lengths_of(const std::vector<Need>& needs);
   bool slots_suffice(const std::vector<Need>& needs, const std::vector<memory_tier::SlotId>& slots) const;
   // Enters a Fetch with a slot of `slots` for each of `needs` into in_flight_ and groups them into commands.

@@ -57,7 +57,7 @@ Result<CheckedHello> check_hello(const shm::Hello& hello) {
 const char* malformed(const shm::Submission& submission, uint64_t buffer_bytes) {
   const auto opcode = static_cast<unsigned>(submission.opcode);
   if (opcode < static_cast<unsigned>(shm::Opcode::kLookup) ||
-      opcode > static_cast<unsigned>(shm::Opcode::kStatVolume)) {
+      opcode > static_cast<unsigned>(shm::Opcode::kFileMap)) {
     return "a request has an unknown opcode";
   }
   if (uint64_t{submission.buffer_offset} + submission.buffer_length > buffer_bytes ||

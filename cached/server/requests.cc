@@ -99,6 +99,11 @@ io::Task<void> Shard::serve(AttachedPointer attached, unsigned queue, shm::Submi
       complete(attached, queue, completion);
       break;
     }
+    case shm::Opcode::kFileMap: {
+      const shm::Completion completion = co_await serve_map(attached, queue, submission);
+      complete(attached, queue, completion);
+      break;
+    }
     default: {
       const shm::Completion completion = co_await serve_bytes(attached, queue, submission);
       complete(attached, queue, completion);
@@ -191,6 +196,19 @@ io::Task<shm::Completion> Shard::serve_bytes(AttachedPointer attached, unsigned 
   if (answer.outcome.ok()) {
     put_output(*attached->session, queue, submission, answer.bytes.data(), answer.bytes.size(), &completion);
   }
+  co_return completion;
+}
+
+io::Task<shm::Completion> Shard::serve_map(AttachedPointer attached, unsigned queue,
+                                           shm::Submission submission) {
+  const volume::MapAnswer answer = co_await attached->session->volume()->file_map(
+      *reactor_, submission.handle, submission.object, submission.offset);
+  shm::Completion completion = completion_of(submission, answer.outcome);
+  if (!answer.outcome.ok()) co_return completion;
+  const size_t fit = std::min<size_t>(answer.pieces.size(), submission.buffer_length / sizeof(shm::MapPiece));
+  if (fit == 0) completion.status = -ERANGE;
+  put_output(*attached->session, queue, submission, answer.pieces.data(), fit * sizeof(shm::MapPiece),
+             &completion);
   co_return completion;
 }
 

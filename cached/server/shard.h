@@ -113,6 +113,7 @@ class Shard {
   io::Task<void> serve_prefetch(AttachedPointer attached, unsigned queue, shm::Submission submission);
   io::Task<shm::Completion> serve_inode(AttachedPointer attached, unsigned queue, shm::Submission submission);
   io::Task<shm::Completion> serve_bytes(AttachedPointer attached, unsigned queue, shm::Submission submission);
+  io::Task<shm::Completion> serve_map(AttachedPointer attached, unsigned queue, shm::Submission submission);
   io::Task<shm::Completion> serve_directory(AttachedPointer attached, unsigned queue,
                                             shm::Submission submission);
   readpath::ReadRequest read_request(const Attached& attached, unsigned queue,

@@ -14,6 +14,7 @@
 #include "cached/io/task.h"
 #include "cached/origin/dir_file.h"
 #include "cached/origin/source.h"
+#include "shm/file_map.h"
 #include "shm/types.h"
 
 namespace cached::volume {
@@ -50,6 +51,11 @@ struct StatisticsAnswer {
   shm::VolumeStatistics statistics = {};
 };
 
+struct MapAnswer {
+  Outcome outcome;
+  std::vector<shm::MapPiece> pieces = {};
+};
+
 class Volume : public origin::Source {
  public:
   // Immutable for the volume's life; any thread.
@@ -72,6 +78,10 @@ class Volume : public origin::Source {
   // Entries from `cookie` on, without "." and "..": at most `maximum_items`.
   virtual io::Task<DirectoryAnswer> read_directory(io::Reactor& caller, shm::Handle handle, uint64_t cookie,
                                                    bool with_attributes, unsigned maximum_items) = 0;
+  // Pieces of the map of a kMap file, from the one that covers `offset` on. ESTALE with `changed` if the file
+  // has another version. Volumes whose files are one object each have no maps.
+  virtual io::Task<MapAnswer> file_map(io::Reactor& caller, shm::Handle handle, shm::ObjectId version,
+                                       uint64_t offset);
   // Bytes and files of the data set. Any thread that runs coroutines.
   virtual io::Task<StatisticsAnswer> statistics(io::Reactor& caller) = 0;
   // What is known of them now, without waiting. Any thread.
@@ -86,5 +96,9 @@ class Volume : public origin::Source {
   // wait longer for than they do for the daemon. Immutable; any thread.
   virtual uint32_t answer_timeout_ms() const { return 0; }
 };
+
+inline io::Task<MapAnswer> Volume::file_map(io::Reactor&, shm::Handle, shm::ObjectId, uint64_t) {
+  co_return MapAnswer{Outcome{.error = EINVAL}};
+}
 
 }  // namespace cached::volume

@@ -67,6 +67,32 @@ bool write_client_seeds(const std::filesystem::path& directory) {
          write_seed(directory / "ring_entry", "read", entry);
 }
 
+// One record of each kind, behind the byte that says which.
+bool write_juicefs_seeds(const std::filesystem::path& directory) {
+  const std::string slice("\0\0\0\0\0\0\0\0\0\0\0\x07\0\0\x10\0\0\0\0\0\0\0\x10\0", 24);
+  std::string attributes(73, '\0');
+  attributes[1] = '\x11';
+  attributes[57] = '\x10';
+  const std::string acl("\0\6\0\4\0\4\0\4\0\0\0\1\0\0\4\xd2\0\4\0\0\0\0", 22);
+  const std::string seeds[] = {
+      std::string(1, '\0') + slice + slice,
+      "\1" + attributes + slice,
+      std::string("\2\x1f"
+                  "a\1\0\x50"
+                  "aaaaa",
+                  10),
+      "\3"
+      R"({"Name":"n","UUID":"u","Storage":"file","Bucket":"/b/","BlockSize":4096,"Compression":"lz4","MetaVersion":1})",
+      "\4" + std::string("\2\0\0\0\0\0\0\0\x4d", 9),
+      "\5" + acl,
+      "\6c17_3"};
+  for (size_t i = 0; i < std::size(seeds); ++i) {
+    const auto bytes = std::as_bytes(std::span<const char>(seeds[i].data(), seeds[i].size()));
+    if (!write_seed(directory, std::to_string(i), bytes)) return false;
+  }
+  return true;
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
@@ -75,10 +101,10 @@ int main(int argc, char** argv) {
     return 2;
   }
   const std::filesystem::path directory = argv[1];
-  bool good = write_segment_seeds(directory, "small", 50, 700) &&
-              write_segment_seeds(directory, "pages", 4, 16'384) &&
-              write_segment_seeds(directory, "blocks", 6, 131'000) &&
-              write_segment_seeds(directory, "one", 1, 1);
+  bool good =
+      write_juicefs_seeds(directory / "juicefs") && write_segment_seeds(directory, "small", 50, 700) &&
+      write_segment_seeds(directory, "pages", 4, 16'384) &&
+      write_segment_seeds(directory, "blocks", 6, 131'000) && write_segment_seeds(directory, "one", 1, 1);
   for (const uint64_t capacity : {cached::kGiB, 3 * cached::kTiB}) {
     const SuperblockOnDevice encoded =
         encode_superblock({fuzz::device(), layout_for(capacity, 512).value(), 3, 1'700'000'000});

@@ -214,11 +214,26 @@ const std::vector<Mistake> kMistakes = {
      "is for dir: volumes"},
     {"threads in a rados volume", with_rados("threads = 1"), 6, "volume[0].threads", "is for dir: volumes"},
     {"rados key in a dir volume", with_volume("ceph_user = \"a\""), 6, "volume[0].ceph_user",
-     "is for rados: volumes"},
+     "is for rados: and juicefs: volumes"},
     {"rados time-out in a dir volume", with_volume("origin_timeout_ms = 5000"), 6,
-     "volume[0].origin_timeout_ms", "is for rados: volumes"},
+     "volume[0].origin_timeout_ms", "is for rados: and juicefs: volumes"},
+    {"juicefs source without Redis", with_source("juicefs:host/1"), 5, "volume[0].source",
+     "juicefs:redis://"},
+    {"password in the source", with_source("juicefs:redis://:secret@host/1"), 5, "volume[0].source",
+     "password_file"},
+    {"juicefs source with a bad port", with_source("juicefs:redis://host:99999/1"), 5, "volume[0].source",
+     "port"},
+    {"juicefs source with a bad database", with_source("juicefs:redis://host/x"), 5, "volume[0].source",
+     "database"},
+    {"juicefs source with a relative socket", with_source("juicefs:unix://run/s"), 5, "volume[0].source",
+     "absolute"},
+    {"juicefs key in a dir volume", with_volume("tracking = true"), 6, "volume[0].tracking",
+     "is for juicefs: volumes"},
+    {"juicefs key in a rados volume", with_rados("password_file = \"/p\""), 6, "volume[0].password_file",
+     "is for juicefs: volumes"},
     {"unknown key in a rados volume", with_rados("user = \"a\""), 6, "volume[0].user",
-     "name, source, fetch_in_flight, ceph_conf, ceph_user, keyring, metadata_pool, namespace"},
+     "name, source, fetch_in_flight, ceph_conf, ceph_user, keyring, origin_timeout_ms, metadata_pool, "
+     "namespace"},
     {"whole name of a Ceph user", with_rados("ceph_user = \"client.admin\""), 6, "volume[0].ceph_user",
      "leave out"},
     {"no Ceph user", with_rados("ceph_user = \"\""), 6, "volume[0].ceph_user", "such as \"admin\""},
@@ -290,6 +305,20 @@ TEST(Config, RadosKeysAreRead) {
   EXPECT_EQ(volume.rados.metadata_pool, "m");
   EXPECT_EQ(volume.rados.rados_namespace, "n");
   EXPECT_EQ(volume.rados.origin_timeout_ms, 1000U);
+}
+
+TEST(Config, JuicefsSourcesAreTakenApart) {
+  const JuicefsVolumeConfig tcp =
+      good(with_source("juicefs:redis://r.example.org:7000/3")).volumes.at(0).juicefs;
+  EXPECT_EQ(tcp.redis_host, "r.example.org");
+  EXPECT_EQ(tcp.redis_port, 7000);
+  EXPECT_EQ(tcp.redis_database, 3U);
+  EXPECT_TRUE(tcp.tracking);
+  EXPECT_EQ(good(with_source("juicefs:redis://[::1]")).volumes.at(0).juicefs.redis_host, "::1");
+  const VolumeConfig socket = good(with_source("juicefs:unix:///run/redis.sock?db=2")).volumes.at(0);
+  EXPECT_EQ(socket.kind, VolumeKind::kJuicefs);
+  EXPECT_EQ(socket.juicefs.redis_socket, "/run/redis.sock");
+  EXPECT_EQ(socket.juicefs.redis_database, 2U);
 }
 
 TEST(Config, FirstOfSeveralMistakesIsNamed) {

@@ -130,6 +130,12 @@ ShardStats Shard::stats() const {
   return {tier_->stats(), read_path_->stats(), requests_, violations_, running_};
 }
 
+ShardDataSetUse Shard::data_set_use() const {
+  ShardDataSetUse use{tier_->use().by_tag(), {}};
+  if (ssd_ != nullptr) use.ssd = ssd_->shard(options_.index).use().by_tag();
+  return use;
+}
+
 ShardSsdStats Shard::ssd_stats() const {
   ShardSsdStats stats;
   stats.shard = ssd_->shard(options_.index).stats();

@@ -39,6 +39,12 @@ struct ShardSsdStats {
       segments;  // by device; zeros where another shard is its home
 };
 
+// What a shard's tiers hold of each data set, by tag.
+struct ShardDataSetUse {
+  std::vector<memory_tier::DataSetCount> memory;
+  std::vector<memory_tier::DataSetCount> ssd;
+};
+
 class Shard {
  public:
   struct Options {
@@ -66,6 +72,7 @@ class Shard {
   void remove_session(uint64_t session_id);
   ShardStats stats() const;
   ShardSsdStats ssd_stats() const;
+  ShardDataSetUse data_set_use() const;
 
  private:
   // Slots that a READ left pinned, until RELEASE.

@@ -20,6 +20,7 @@
 #include "cached/memory_tier/shared_memory.h"
 #include "cached/origin/rados_store.h"
 #include "cached/server/cached_metadata.h"
+#include "cached/server/data_set_commands.h"
 #include "cached/server/data_set_status.h"
 #include "cached/server/session_server.h"
 #include "cached/server/shard.h"
@@ -48,6 +49,7 @@ struct Daemon {
   std::unique_ptr<server::SsdReporter> ssd_reporter;
   std::unique_ptr<server::StatusReporter> reporter;
   std::unique_ptr<server::DataSetReporter> data_set_reporter;
+  std::unique_ptr<server::DataSetCommands> data_set_commands;
   std::unique_ptr<admin::ControlServer> control;
 
   ~Daemon();
@@ -202,19 +204,23 @@ Status Daemon::start_servers(const Config& config) {
   reporter = std::make_unique<server::StatusReporter>(*memory, *names, shard_pointers(), pointers, *sessions,
                                                       *ssd_reporter);
   data_set_reporter = std::make_unique<server::DataSetReporter>(shard_pointers(), data_sets);
+  data_set_commands = std::make_unique<server::DataSetCommands>(shard_pointers(), memory->arena(), data_sets,
+                                                                effective_pin_limit(config.memory));
   server::StatusReporter* const source = reporter.get();
   server::DataSetReporter* const sets_of = data_set_reporter.get();
   server::SsdReporter* const devices = ssd_reporter.get();
-  Result<std::unique_ptr<admin::ControlServer>> control_server = admin::ControlServer::create(
-      config.daemon.control_socket,
-      {{"status", [source](const auto&) { return source->status(); }},
+  admin::ControlCommands commands = {
+      {"status", [source](const auto&) { return source->status(); }},
        {"sessions", [source](const auto&) { return source->sessions(); }},
        {"volumes", [source](const auto&) { return source->volumes(); }},
        {"du", [sets_of](const auto& request) { return sets_of->du(request); }},
        {"devices", [devices](const auto&) { return devices->devices(); }},
        {"drain", admin::for_operator([devices](const auto& request) { return devices->drain(request); })},
        {"undrain",
-        admin::for_operator([devices](const auto& request) { return devices->undrain(request); })}});
+        admin::for_operator([devices](const auto& request) { return devices->undrain(request); })}};
+  commands.merge(data_set_commands->commands());
+  Result<std::unique_ptr<admin::ControlServer>> control_server =
+      admin::ControlServer::create(config.daemon.control_socket, std::move(commands));
   if (!control_server.ok()) return control_server.status();
   control = std::move(control_server).value();
   return Status();
@@ -223,6 +229,7 @@ Status Daemon::start_servers(const Config& config) {
 Daemon::~Daemon() {
   control.reset();
   reporter.reset();
+  data_set_commands.reset();
   data_set_reporter.reset();
   ssd_reporter.reset();
   sessions.reset();

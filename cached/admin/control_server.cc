@@ -38,9 +38,25 @@ bool is_operator(uid_t uid) {
   return uid == 0 || uid == ::geteuid();
 }
 
+// The supplementary groups of the process at the other end, as they were when it connected; none if the kernel
+// does not tell.
+std::vector<gid_t> groups_of_peer(int fd) {
+  std::vector<gid_t> groups(64);
+  for (;;) {
+    auto size = static_cast<socklen_t>(groups.size() * sizeof(gid_t));
+    const int result = ::getsockopt(fd, SOL_SOCKET, SO_PEERGROUPS, groups.data(), &size);
+    const size_t count = size / sizeof(gid_t);
+    // ERANGE says how many there are.
+    if (result != 0 && (errno != ERANGE || count <= groups.size())) return {};
+    groups.resize(count);
+    if (result == 0) return groups;
+  }
+}
+
 struct Connection {
   UniqueFd fd;
   ucred peer{};
+  std::vector<gid_t> groups;
   std::string input;
   std::string output;
   bool closing = false;  // close once the output is sent
@@ -167,6 +183,7 @@ void ControlServer::Impl::admit(UniqueFd fd) {
   connection.active_ns = system_clock().monotonic_ns();
   socklen_t size = sizeof connection.peer;
   if (::getsockopt(connection.fd.get(), SOL_SOCKET, SO_PEERCRED, &connection.peer, &size) != 0) return;
+  connection.groups = groups_of_peer(connection.fd.get());
   const size_t limit = kMaximumConnections + (is_operator(connection.peer.uid) ? kReservedConnections : 0);
   if (connections.size() >= limit) {
     const std::string line = error_line(EUSERS, "too many control connections (" + std::to_string(limit) +
@@ -231,6 +248,7 @@ std::string ControlServer::Impl::reply_to(const Connection& connection, const st
   request.uid = connection.peer.uid;
   request.gid = connection.peer.gid;
   request.pid = connection.peer.pid;
+  request.groups = connection.groups;
   try {
     Result<json> result = known->second(request);
     if (!result.ok()) return error_line(result.error_number(), result.status().message());

@@ -13,6 +13,7 @@
 #include <memory>
 #include <nlohmann/json.hpp>
 #include <string>
+#include <vector>
 
 #include "base/status.h"
 
@@ -32,6 +33,7 @@ struct ControlRequest {
   uid_t uid = 0;
   gid_t gid = 0;
   pid_t pid = 0;
+  std::vector<gid_t> groups;  // supplementary, by SO_PEERGROUPS
 
   // Whether the caller may change things: root, and the daemon's own uid.
   bool from_operator() const;

@@ -19,8 +19,8 @@ std::string shown(const volume::Volume& volume, const std::string& path) {
 
 }  // namespace
 
-WalkedFile TreeWalk::file_of(const shm::InodeInfo& inode) {
-  return {inode.handle, inode.object, inode.layout_base, inode.size, inode.data_set};
+WalkedFile TreeWalk::file_of(std::string path, const shm::InodeInfo& inode) {
+  return {std::move(path), inode.handle, inode.object, inode.layout_base, inode.size, inode.data_set};
 }
 
 void TreeWalk::note_failure(const std::string& path, int error) {
@@ -59,7 +59,7 @@ io::Task<Status> TreeWalk::begin(std::string path) {
     const bool may = co_await allowed(found.info, wanted);
     if (!may) co_return Status(EACCES, here + ": permission denied; you can do this to what you can read");
     if (last && directory) stack_.push_back({path, found.info.handle, 0});
-    if (last && !directory) single_.push_back(file_of(found.info));
+    if (last && !directory) single_.push_back(file_of(path, found.info));
     if (last) co_return Status();
     end = std::min(path.find('/', end == 0 ? 0 : end + 1), path.size());
   }
@@ -98,11 +98,11 @@ io::Task<std::vector<WalkedFile>> TreeWalk::next() {
         ++refused_;
         continue;
       }
+      std::string path = directory.path.empty() ? item.name : directory.path + "/" + item.name;
       if (!inner) {
-        files.push_back(file_of(item.info));
+        files.push_back(file_of(std::move(path), item.info));
         continue;
       }
-      std::string path = directory.path.empty() ? item.name : directory.path + "/" + item.name;
       if (std::ranges::count(path, '/') >= static_cast<long>(kMaximumDepth)) {
         note_failure(path, ELOOP);
         continue;

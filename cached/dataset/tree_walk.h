@@ -16,6 +16,7 @@
 namespace cached::dataset {
 
 struct WalkedFile {
+  std::string path;  // in the volume
   shm::Handle handle;
   shm::ObjectId object;
   uint64_t layout_base = 0;
@@ -53,7 +54,7 @@ class TreeWalk {
   io::Task<bool> allowed(shm::InodeInfo inode, unsigned wanted);
   io::Task<volume::DirectoryAnswer> list(Directory* directory);
   void note_failure(const std::string& path, int error);
-  static WalkedFile file_of(const shm::InodeInfo& inode);
+  static WalkedFile file_of(std::string path, const shm::InodeInfo& inode);
 
   volume::Volume& volume_;
   io::Reactor& home_;

@@ -56,7 +56,10 @@ struct MemoryTier::Impl {
   void forget_touches() {
     for (SizeClass& c : classes_) c.order.forget_touches(store_);
   }
-  uint64_t evict_if(const std::function<bool(const shm::BlockKey&)>& matches);
+  void keep(uint32_t slot);
+  void unkeep(uint32_t slot);
+  Evicted evict_if(const Matches& matches, bool dry_run, uint64_t first, uint64_t count);
+  Evicted evict_block(const shm::BlockKey& key, bool dry_run);
   const MemoryTierStats& stats() const { return stats_; }
   const DataSetUse& use() const { return use_; }
   std::string check() const;
@@ -129,6 +132,9 @@ struct MemoryTier::Impl {
 // The unit of ages: about a millisecond, so that 32 bits last for 52 days.
 constexpr uint32_t ticks_of_ns(uint64_t time_ns) {
   return static_cast<uint32_t>(time_ns >> 20);
+}
+constexpr uint64_t ns_of_ticks(uint32_t ticks) {
+  return uint64_t{ticks} << 20;
 }
 
 }  // namespace cached::memory_tier

@@ -250,19 +250,54 @@ void MemoryTier::Impl::touch(uint32_t page) {
   ++store_.region_of(slot).visited_count;
 }
 
-uint64_t MemoryTier::Impl::evict_if(const std::function<bool(const shm::BlockKey&)>& matches) {
-  uint64_t evicted = 0;
-  for (uint32_t number = 0; number < store_.region_count(); ++number) {
+void MemoryTier::Impl::keep(uint32_t slot) {
+  pin(slot);
+  ++store_.region_of(slot).kept_count;
+}
+
+void MemoryTier::Impl::unkeep(uint32_t slot) {
+  --store_.region_of(slot).kept_count;
+  unpin(slot);
+}
+
+MemoryTier::Evicted MemoryTier::Impl::evict_if(const Matches& matches, bool dry_run, uint64_t first,
+                                               uint64_t count) {
+  Evicted evicted;
+  const uint32_t now_ticks = ticks_of_ns(options_.clock->monotonic_ns());
+  const uint64_t end = count < store_.region_count() ? std::min<uint64_t>(first + count, store_.region_count())
+                                                     : store_.region_count();
+  for (auto number = static_cast<uint32_t>(first); number < end; ++number) {
     const Region& region = store_.region(number);
     if (region.state != RegionState::kActive) continue;
     for (unsigned position = 0; position < region.slot_count; ++position) {
       const SlotMeta& meta = region.slots[position];
-      if (meta.state != SlotState::kPresent || meta.pins > 0 || !matches(meta.key)) continue;
-      evict(SlotStore::slot_number(number, position));
-      ++evicted;
+      if (meta.state != SlotState::kPresent || meta.pins > 0) continue;
+      const uint64_t idle_ns = ns_of_ticks(now_ticks - meta.used_at_ticks);
+      if (!matches(meta.key, idle_ns)) continue;
+      ++evicted.pieces;
+      evicted.bytes += meta.length;
+      if (!dry_run) evict(SlotStore::slot_number(number, position));
     }
   }
-  if (evicted > 0) resolve_limbo(options_.clock->monotonic_ns());
+  if (evicted.pieces > 0 && !dry_run) resolve_limbo(options_.clock->monotonic_ns());
+  return evicted;
+}
+
+MemoryTier::Evicted MemoryTier::Impl::evict_block(const shm::BlockKey& key, bool dry_run) {
+  std::array<uint32_t, 2 * shm::kRecordsPerBucket> slots;
+  unsigned found = 0;
+  index_.find(shm::hash_block(key), [&](const shm::BlockRecord& record) {
+    if (record.key.same_block(key)) slots[found++] = store_.slot_of_page(record.page);
+    return false;
+  });
+  Evicted evicted;
+  for (unsigned i = 0; i < found; ++i) {
+    const SlotMeta& meta = store_[slots[i]];
+    if (meta.pins > 0) continue;
+    ++evicted.pieces;
+    evicted.bytes += meta.length;
+    if (!dry_run) evict(slots[i]);
+  }
   return evicted;
 }
 
@@ -313,8 +348,17 @@ void MemoryTier::touch(uint32_t page) {
 void MemoryTier::forget_touches() {
   impl_->forget_touches();
 }
-uint64_t MemoryTier::evict_if(const std::function<bool(const shm::BlockKey&)>& matches) {
-  return impl_->evict_if(matches);
+void MemoryTier::keep(SlotId slot) {
+  impl_->keep(impl_->number_of(slot));
+}
+void MemoryTier::unkeep(SlotId slot) {
+  impl_->unkeep(impl_->number_of(slot));
+}
+MemoryTier::Evicted MemoryTier::evict_if(const Matches& matches, bool dry_run, uint64_t first, uint64_t count) {
+  return impl_->evict_if(matches, dry_run, first, count);
+}
+MemoryTier::Evicted MemoryTier::evict_block(const shm::BlockKey& key, bool dry_run) {
+  return impl_->evict_block(key, dry_run);
 }
 MemoryTierStats MemoryTier::stats() const {
   return impl_->stats();

@@ -136,8 +136,24 @@ class MemoryTier {
   // is used, which eviction alone is slow to follow. Walks all slots: a few milliseconds for 25 GiB.
   void forget_touches();
 
-  // Takes all pieces for which `matches` holds out of memory unless they are pinned; returns how many.
-  uint64_t evict_if(const std::function<bool(const shm::BlockKey&)>& matches);
+  // Pins a slot for as long as an operator wants: like pin(), and its region stays with its size class, so
+  // that the piece stays in the index. Each keep() is taken back by an unkeep().
+  void keep(SlotId slot);
+  void unkeep(SlotId slot);
+
+  struct Evicted {
+    uint64_t pieces = 0;
+    uint64_t bytes = 0;
+  };
+  // For how long a piece was not used as far as is known: hits in shared memory tell when blocks come in, and
+  // not all do.
+  using Matches = std::function<bool(const shm::BlockKey&, uint64_t idle_ns)>;
+  // Takes pieces for which `matches` holds out of memory unless they are pinned; with `dry_run` only counts
+  // them. Looks at `count` of the tier's regions from number `first` on, so that a walk of all need not stop
+  // the shard.
+  Evicted evict_if(const Matches& matches, bool dry_run = false, uint64_t first = 0, uint64_t count = UINT64_MAX);
+  // The same for all pieces of a block.
+  Evicted evict_block(const shm::BlockKey& key, bool dry_run);
 
   MemoryTierStats stats() const;
   // What is present of each data set.

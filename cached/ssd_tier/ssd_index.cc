@@ -108,6 +108,33 @@ bool SsdIndex::remove(const shm::BlockKey& key, const Location& location) {
   return true;
 }
 
+SsdIndex::Removed SsdIndex::evict(const shm::BlockKey& key, bool dry_run) {
+  const ReferenceTable::Hash hash = ReferenceTable::split(shm::hash_block(key));
+  const EntryRef* const ref = table_.find(entries_, hash);
+  if (ref == nullptr) return {};
+  IndexEntry& entry = entries_[*ref];
+  const Removed removed{1, entry.length_bytes()};
+  if (dry_run) return removed;
+  mark_removed(entry);
+  table_.erase(hash.fingerprint, *ref);
+  return removed;
+}
+
+SsdIndex::Removed SsdIndex::evict_in_segment(uint32_t device, uint32_t segment,
+                                             const std::function<bool(uint16_t)>& matches, bool dry_run) {
+  Removed removed;
+  for (EntryRef ref = devices_[device].segments[segment].first; ref != kNoEntry; ref = entries_[ref].next) {
+    IndexEntry& entry = entries_[ref];
+    if (entry.removed != 0 || !matches(entry.data_set)) continue;
+    ++removed.entries;
+    removed.bytes += entry.length_bytes();
+    if (dry_run) continue;
+    table_.erase(entry.fingerprint(), ref);
+    mark_removed(entry);
+  }
+  return removed;
+}
+
 SsdIndex::Removed SsdIndex::drop_segment(uint32_t device, uint32_t segment) {
   Removed removed;
   Segment& list = devices_[device].segments[segment];

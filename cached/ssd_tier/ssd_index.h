@@ -29,6 +29,7 @@
 #include <array>
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <optional>
 #include <span>
 #include <vector>
@@ -74,7 +75,7 @@ class SsdIndex {
 
   static constexpr uint64_t kMinimumLimitBytes = 4 * kMiB;
 
-  // Makes device number `device` known, which must not be. Before its first entry. Takes 8 bytes a segment.
+  // Makes device number `device` known, which must not be. Before its first entry. Takes 12 bytes a segment.
   void add_device(uint32_t device, const Layout& layout);
 
   // Puts `key` at `location`, which lies in a segment of a known device; an older entry of the key is
@@ -106,6 +107,16 @@ class SsdIndex {
   // entries): a shard that serves readers drops segment by segment before.
   Removed drop_device(uint32_t device);
 
+  // Takes `key` out; with `dry_run` only says what that would be.
+  Removed evict(const shm::BlockKey& key, bool dry_run);
+  // The same for the entries of a segment whose data set `matches`.
+  Removed evict_in_segment(uint32_t device, uint32_t segment, const std::function<bool(uint16_t)>& matches, bool dry_run);
+  // Segments of a device; 0 if it is not known.
+  uint32_t segment_count(uint32_t device) const { return static_cast<uint32_t>(devices_[device].segments.size()); }
+  // An entry of the segment was read or written at `now_s`, seconds of whatever clock; the last such time.
+  void note_use(uint32_t device, uint32_t segment, uint32_t now_s) { devices_[device].segments[segment].used_at_s = now_s; }
+  uint32_t used_at_s(uint32_t device, uint32_t segment) const { return devices_[device].segments[segment].used_at_s; }
+
   struct DeviceTotals {
     uint64_t entries = 0;
     uint64_t bytes = 0;
@@ -132,6 +143,7 @@ class SsdIndex {
   struct Segment {
     EntryRef first = kNoEntry;  // of the chain, removed entries included
     uint32_t live_bytes = 0;
+    uint32_t used_at_s = 0;
   };
   struct Device {
     Layout layout;

@@ -119,6 +119,8 @@ class Channel {
   // handle back.
   Result<InodeInfo> resolve(const Handle& expected, std::string_view path);
 
+  // The user for whom the channel reads from now on, for the figures of `cachedctl top`.
+  void set_user(uint32_t uid);
   // Reads [offset, offset + length) of the file; length at most kMaximumReadBytes. Either all of it or an
   // error.
   Result<ReadView> read(const FileReference& file, uint64_t offset, uint64_t length);

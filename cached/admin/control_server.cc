@@ -93,6 +93,8 @@ struct ControlServer::Impl {
   std::string path;
   SocketIdentity identity;
   ControlCommands commands;
+  PeriodicWork periodic;
+  uint64_t periodic_due_ns = UINT64_MAX;
   UniqueFd listener;
   UniqueFd stop_event;
   std::list<Connection> connections;
@@ -123,6 +125,10 @@ void ControlServer::Impl::run() {
     // Who is idle is judged by this moment, so that time that commands take below costs no waiting client its
     // connection.
     const uint64_t awake_ns = system_clock().monotonic_ns();
+    if (awake_ns >= periodic_due_ns) {
+      periodic_due_ns = awake_ns + periodic.interval_ms * kNanosecondsPerMillisecond;
+      periodic.run();
+    }
     if (set[0].revents != 0) return;
     size_t place = 2;
     for (Connection& connection : connections) {
@@ -150,7 +156,7 @@ std::vector<pollfd> ControlServer::Impl::poll_set(uint64_t now_ns) const {
 }
 
 int ControlServer::Impl::timeout_ms(uint64_t now_ns) const {
-  uint64_t wake_ns = UINT64_MAX;
+  uint64_t wake_ns = periodic_due_ns;
   if (now_ns < accept_paused_until_ns) wake_ns = accept_paused_until_ns;
   for (const Connection& connection : connections) {
     const bool more_to_serve = connection.output.empty() && connection.input.find('\n') != std::string::npos;
@@ -286,10 +292,13 @@ void ControlServer::Impl::drop_finished(uint64_t now_ns) {
 ControlServer::ControlServer(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
 
 Result<std::unique_ptr<ControlServer>> ControlServer::create(const std::string& path,
-                                                             ControlCommands commands) {
+                                                             ControlCommands commands,
+                                                             PeriodicWork periodic) {
   auto impl = std::make_unique<Impl>();
   impl->path = path;
   impl->commands = std::move(commands);
+  impl->periodic = std::move(periodic);
+  if (impl->periodic.interval_ms != 0) impl->periodic_due_ns = system_clock().monotonic_ns();
   impl->stop_event.reset(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
   if (!impl->stop_event.valid()) return Status::from_errno("cannot make an eventfd");
   Result<UniqueFd> listener = listen_at(path);

@@ -50,11 +50,18 @@ using ControlCommands = std::map<std::string, ControlCommand>;
 // `command` does not run. Every command that changes something is made by this one.
 ControlCommand for_operator(ControlCommand command);
 
+// Work that the control thread does every `interval_ms` besides; it may block as a command may.
+struct PeriodicWork {
+  unsigned interval_ms = 0;  // 0: none
+  std::function<void()> run = {};
+};
+
 class ControlServer {
  public:
   // Listens at `path` (mode 0666) and starts serving. A socket that a dead daemon left there is replaced.
   // EADDRINUSE if a living one answers there, EEXIST if something that is no socket stands there, else errno.
-  static Result<std::unique_ptr<ControlServer>> create(const std::string& path, ControlCommands commands);
+  static Result<std::unique_ptr<ControlServer>> create(const std::string& path, ControlCommands commands,
+                                                       PeriodicWork periodic = {});
   // Stops after the command that is running, closes all connections and removes the socket.
   ~ControlServer();
   ControlServer(const ControlServer&) = delete;

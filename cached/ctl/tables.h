@@ -36,5 +36,10 @@ std::string format_job_end(const nlohmann::json& job, bool dry_run);
 // The result of `drain` and `undrain`: one device.
 std::string format_drain(const nlohmann::json& device);
 std::string format_config(const Config& config);
+// The results of `config` and `reload`.
+std::string format_running_config(const nlohmann::json& config);
+std::string format_reload(const nlohmann::json& reload);
+// Who reads how much, between two results of `top`.
+std::string format_top(const nlohmann::json& before, const nlohmann::json& after);
 
 }  // namespace cached::ctl

@@ -1,5 +1,6 @@
 // What the daemon says of data sets, as tables for a person: see tables.h.
 #include <algorithm>
+#include <functional>
 
 #include "cached/ctl/reply_text.h"
 #include "cached/ctl/tables.h"
@@ -82,6 +83,44 @@ std::string format_pins(const json& pins) {
 std::string format_unpin(const json& pin) {
   return text(pin, "place") + ": " + size(pin, "bytes") + " in " + files(number(pin, "files")) +
          " are not pinned any more; they stay in the cache until others need the room\n";
+}
+
+std::string format_top(const json& before, const json& after) {
+  const double seconds = static_cast<double>(number(after, "at_ns") - number(before, "at_ns")) / 1e9;
+  const auto rows_of = [&](const char* list, const char* key, const std::vector<const char*>& shown, Rows rows) {
+    std::vector<std::pair<uint64_t, std::vector<std::string>>> ranked;
+    for (const json& entry : member(after, list)) {
+      json earlier;
+      for (const json& candidate : member(before, list)) {
+        if (member(candidate, key) == member(entry, key)) earlier = candidate;
+      }
+      const auto grown = [&](const char* counter) {
+        return number(entry, counter) - std::min(number(entry, counter), number(earlier, counter));
+      };
+      const auto per_second = [&](const char* counter) {
+        return static_cast<uint64_t>(static_cast<double>(grown(counter)) / std::max(seconds, 1e-3));
+      };
+      std::vector<std::string> row;
+      for (const char* const column : shown) row.push_back(text(entry, column));
+      row.push_back(format_size(per_second("read_bytes")) + "/s");
+      row.push_back(std::to_string(per_second("reads")));
+      row.push_back(format_ratio(grown("hit_bytes"), grown("hit_bytes") + grown("miss_bytes")));
+      row.push_back(format_size(per_second("miss_bytes")) + "/s");
+      row.push_back(std::to_string(per_second("lookups")));
+      ranked.emplace_back(grown("read_bytes"), std::move(row));
+    }
+    std::ranges::stable_sort(ranked, std::greater<>(), &std::pair<uint64_t, std::vector<std::string>>::first);
+    for (auto& [bytes, row] : ranked) rows.push_back(std::move(row));
+    return format_table(rows);
+  };
+  const std::vector<std::string> figures = {"READ", "READS/S", "HITS (BYTES)", "MISSED", "LOOKUPS/S"};
+  const auto heading = [&](std::vector<std::string> first) {
+    first.insert(first.end(), figures.begin(), figures.end());
+    return Rows{std::move(first)};
+  };
+  return rows_of("mounts", "id", {"label", "volume", "uid", "pid"}, heading({"MOUNT", "VOLUME", "UID", "PID"})) + "\n" +
+         rows_of("users", "uid", {"uid"}, heading({"UID"})) + "\n" +
+         rows_of("data_sets", "name", {"name"}, heading({"DATA SET"}));
 }
 
 std::string format_du(const json& du) {

@@ -41,6 +41,8 @@ class SessionServer {
 
   // The sessions now, ended ones included whose process still lives. Any thread.
   std::vector<std::shared_ptr<Session>> sessions() const;
+  // What may be mounted, and how many sessions there may be, from now on. Sessions that are there stay. Any thread.
+  void reconfigure(std::map<std::string, volume::Volume*> volumes, unsigned max_sessions);
   // Sums of the counters of sessions that are gone, in order of shm::Counter. Any thread.
   std::vector<uint64_t> past_counters() const;
 
@@ -74,13 +76,14 @@ class SessionServer {
   const Options options_;
   memory_tier::SharedMemory& memory_;
   const std::vector<Shard*> shards_;
-  const std::map<std::string, volume::Volume*> volumes_;
   int64_t trusted_gid_ = -1;
   UniqueFd lock_;
   UniqueFd listener_;
   UniqueFd stop_event_;
   std::vector<Pending> pending_;
-  mutable std::mutex mutex_;  // guards live_ (changed by the thread only) and past_counters_
+  mutable std::mutex mutex_;  // guards all below but the last two; live_ is changed by the thread only
+  std::map<std::string, volume::Volume*> volumes_;
+  unsigned max_sessions_;
   std::vector<Live> live_;
   std::vector<uint64_t> past_counters_;
   uint64_t next_session_id_ = 1;

@@ -91,7 +91,11 @@ class Volume : public origin::Source {
 
   // What lies below the directory `path` (empty: the root), as counted last. Asking begins a count in the
   // background if there is none or it is old. Any thread; may block for a call at the origin.
-  virtual TreeTotals tree_totals(const std::string& path) = 0;
+  // Kinds that cannot count say so.
+  virtual TreeTotals tree_totals(const std::string& path) {
+    static_cast<void>(path);
+    return {};
+  }
 
   // Which of its places belong to which data set, from now on. Any thread.
   void set_data_sets(std::shared_ptr<const DataSetMap> map) { data_sets_.store(std::move(map)); }

@@ -60,7 +60,7 @@ std::shared_ptr<Attachment> Channel::Impl::adopt(std::shared_ptr<Attachment> att
   touch_head_ = control.touch_head.load(std::memory_order_relaxed);
   last_touch_ = 0;
   use_row_ = nullptr;
-  has_use_rows_ = attachment_->has_use_rows();
+  has_use_rows_ = client_->options().count_uses && attachment_->has_use_rows();
   free_hazard_count_ = kHazardsPerQueue;
   for (unsigned i = 0; i < kHazardsPerQueue; ++i) {
     free_hazards_[i] = static_cast<uint8_t>(kHazardsPerQueue - 1 - i);

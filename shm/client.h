@@ -36,6 +36,7 @@ struct ClientOptions {
   unsigned queue_depth = 16;
   uint64_t buffer_bytes = kMaximumReadBytes + kReadBufferSlackBytes + 64 * 1024;
   uint64_t daemon_timeout_ms = 30'000;
+  bool count_uses = true;  // by user and data set, for `cachedctl top`; benchmarks measure what it costs
 };
 
 // How fresh an answer from the name table must be.

@@ -24,18 +24,12 @@ using nlohmann::json;
 // circle.
 constexpr uint64_t kAcceptPauseNs = 200 * kNanosecondsPerMillisecond;
 
-constexpr size_t kMaximumTextArgumentBytes = 4096;  // the longest path
-
 std::string line_of(const json& reply) {
   return reply.dump(-1, ' ', false, json::error_handler_t::replace) + "\n";
 }
 
 std::string error_line(int error_number, const std::string& message) {
   return line_of({{"ok", false}, {"error", message}, {"errno", error_number}});
-}
-
-bool is_operator(uid_t uid) {
-  return uid == 0 || uid == ::geteuid();
 }
 
 // The supplementary groups of the process at the other end, as they were when it connected; none if the kernel
@@ -65,20 +59,6 @@ struct Connection {
 };
 
 }  // namespace
-
-bool ControlRequest::from_operator() const {
-  return is_operator(uid);
-}
-
-Result<std::string> ControlRequest::text_argument(const std::string& name) const {
-  const auto found = arguments.find(name);
-  if (found != arguments.end() && found->is_string()) {
-    const auto& value = found->get_ref<const std::string&>();
-    if (!value.empty() && value.size() <= kMaximumTextArgumentBytes) return value;
-  }
-  return Status(EINVAL, "the command \"" + command + "\" needs \"" + name + "\", text of 1 to " +
-                            std::to_string(kMaximumTextArgumentBytes) + " bytes");
-}
 
 ControlCommand for_operator(ControlCommand command) {
   return [command = std::move(command)](const ControlRequest& request) -> Result<json> {
@@ -234,16 +214,9 @@ void ControlServer::Impl::serve_one_line(Connection& connection) {
 }
 
 std::string ControlServer::Impl::reply_to(const Connection& connection, const std::string& line) const {
-  ControlRequest request;
-  request.arguments = json::parse(line, nullptr, /*allow_exceptions=*/false);
-  if (!request.arguments.is_object()) {
-    return error_line(EINVAL, "the request is not one line with one JSON object");
-  }
-  const auto command = request.arguments.find("command");
-  if (command == request.arguments.end() || !command->is_string()) {
-    return error_line(EINVAL, "the request has no \"command\", which must be text");
-  }
-  request.command = command->get<std::string>();
+  Result<ControlRequest> parsed = parse_request(line);
+  if (!parsed.ok()) return error_line(parsed.error_number(), parsed.status().message());
+  ControlRequest request = std::move(parsed).value();
   const auto known = commands.find(request.command);
   if (known == commands.end()) {
     std::string choices;

@@ -16,6 +16,7 @@
 #include <vector>
 
 #include "base/status.h"
+#include "cached/admin/control_request.h"
 
 namespace cached::admin {
 
@@ -23,23 +24,7 @@ inline constexpr size_t kMaximumConnections = 32;
 // More connections that only root and the daemon's own uid can have, so that users cannot lock the operator
 // out.
 inline constexpr size_t kReservedConnections = 4;
-inline constexpr size_t kMaximumRequestBytes = size_t{64} * 1024;
 inline constexpr int kIdleTimeoutMs = 5'000;
-
-struct ControlRequest {
-  std::string command;
-  nlohmann::json arguments;  // the whole request object, "command" included
-  // Who asks, by SO_PEERCRED: the connection's maker.
-  uid_t uid = 0;
-  gid_t gid = 0;
-  pid_t pid = 0;
-  std::vector<gid_t> groups;  // supplementary, by SO_PEERGROUPS
-
-  // Whether the caller may change things: root, and the daemon's own uid.
-  bool from_operator() const;
-  // The argument `name`, which must be text of 1 to 4096 bytes: EINVAL with a message that says so.
-  Result<std::string> text_argument(const std::string& name) const;
-};
 
 // Serves one command: the reply's "result", or an error whose message the operator sees. May block for up to
 // a second.

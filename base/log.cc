@@ -8,6 +8,8 @@
 
 #include <cstdio>
 
+#include "base/log_level.h"
+
 namespace cached {
 namespace {
 

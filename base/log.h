@@ -20,9 +20,6 @@ namespace cached {
 // of the open otherwise.
 Status init_log(const std::string& program, const std::string& level, const std::string& file);
 
-// From now on. Any thread. EINVAL for an unknown level.
-Status set_log_level(const std::string& level);
-
 // `text` with control characters and bytes above 126 written as \xNN, cut at 256 characters.
 std::string printable(std::string_view text);
 

@@ -14,6 +14,7 @@
 #include <mutex>
 
 #include "base/log.h"
+#include "base/log_level.h"
 #include "base/units.h"
 #include "cached/admin/control_server.h"
 #include "cached/config/config.h"

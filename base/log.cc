@@ -8,14 +8,22 @@
 
 #include <cstdio>
 
+#include "base/log_level.h"
+
 namespace cached {
+namespace {
+
+Result<spdlog::level::level_enum> parse_level(const std::string& level) {
+  const auto parsed = spdlog::level::from_str(level);
+  if (parsed != spdlog::level::off || level == "off") return parsed;
+  return Status(EINVAL, "log level \"" + level + "\" is unknown; use trace, debug, info, warning, error or off");
+}
+
+}  // namespace
 
 Status init_log(const std::string& program, const std::string& level, const std::string& file) {
-  const auto parsed = spdlog::level::from_str(level);
-  if (parsed == spdlog::level::off && level != "off") {
-    return Status(EINVAL,
-                  "log level \"" + level + "\" is unknown; use trace, debug, info, warning, error or off");
-  }
+  const Result<spdlog::level::level_enum> parsed = parse_level(level);
+  if (!parsed.ok()) return parsed.status();
   std::shared_ptr<spdlog::logger> logger;
   if (file.empty()) {
     logger = std::make_shared<spdlog::logger>(program, std::make_shared<spdlog::sinks::stderr_sink_mt>());
@@ -27,11 +35,18 @@ Status init_log(const std::string& program, const std::string& level, const std:
         std::make_shared<spdlog::logger>(program, std::make_shared<spdlog::sinks::basic_file_sink_mt>(file));
   }
   logger->set_pattern("%Y-%m-%dT%H:%M:%S.%e %n[%P] %l: %v");
-  logger->set_level(parsed);
+  logger->set_level(*parsed);
   logger->flush_on(spdlog::level::info);
   // A full disk must stop nothing: a message that cannot be written is dropped.
   logger->set_error_handler([](const std::string&) {});
   spdlog::set_default_logger(std::move(logger));
+  return Status();
+}
+
+Status set_log_level(const std::string& level) {
+  const Result<spdlog::level::level_enum> parsed = parse_level(level);
+  if (!parsed.ok()) return parsed.status();
+  spdlog::set_level(*parsed);
   return Status();
 }
 

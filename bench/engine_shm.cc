@@ -232,6 +232,7 @@ Status choose_channels(const BenchOptions& options, shm::ClientOptions* client_o
 
 Result<std::shared_ptr<shm::Client>> connect_client(const BenchOptions& options) {
   shm::ClientOptions client_options;
+  client_options.count_uses = !options.uncounted;
   client_options.socket = options.socket;
   client_options.volume = options.volume;
   client_options.label = "cached-bench " + options.name;

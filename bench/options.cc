@@ -144,6 +144,8 @@ void add_load_options(CLI::App* app, BenchOptions* options) {
                 [options](const std::string& text) { return read_size(text, &options->rate_bytes); });
   app->add_option("--randseed", options->seed, "seed of all random orders");
   app->add_flag("--direct", options->direct, "O_DIRECT (posix and io_uring)");
+  app->add_flag("--uncounted", options->uncounted,
+                "engine shm: leave out the counters of users and data sets, to see what they cost");
   app->add_flag("--in-place", options->in_place,
                 "shm: take views of the bytes in the arena and give them back without touching the bytes");
   add_converted(app, "--workload", "blocks or smallfiles (default blocks)",

@@ -38,6 +38,7 @@ struct BenchOptions {
   std::string socket;
   std::string volume;
   bool memcpy_baseline = false;
+  bool uncounted = false;  // engine shm: the client leaves out the counters of users and data sets
   bool in_place = false;  // engine shm: bytes are handed out where they lie, and not copied
 };
 

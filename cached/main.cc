@@ -10,17 +10,23 @@
 #include <CLI/CLI.hpp>
 #include <algorithm>
 #include <cstdio>
+#include <map>
 #include <memory>
+#include <mutex>
 
 #include "base/log.h"
+#include "base/log_level.h"
 #include "base/units.h"
 #include "cached/admin/control_server.h"
 #include "cached/config/config.h"
+#include "cached/config/reload.h"
 #include "cached/io/file_device.h"
 #include "cached/memory_tier/name_table.h"
 #include "cached/memory_tier/shared_memory.h"
 #include "cached/origin/rados_store.h"
 #include "cached/server/cached_metadata.h"
+#include "cached/server/data_set_commands.h"
+#include "cached/server/data_set_status.h"
 #include "cached/server/session_server.h"
 #include "cached/server/shard.h"
 #include "cached/server/ssd_status.h"
@@ -49,23 +55,36 @@ struct Daemon {
   std::vector<std::unique_ptr<server::Shard>> shards;
   std::unique_ptr<ssd_tier::SsdTier> ssd;  // null: no SSD tier
   std::unique_ptr<memory_tier::NameTable> names;
-  std::vector<std::unique_ptr<volume::Volume>> volumes;
+  std::vector<std::unique_ptr<volume::Volume>> volumes;  // those that a reload took away too: mounts may have them
+  std::map<std::string, volume::Volume*> mountable;      // by name
+  server::CurrentDataSets data_sets;
   std::unique_ptr<server::SessionServer> sessions;
   std::unique_ptr<server::SsdReporter> ssd_reporter;
   std::unique_ptr<server::StatusReporter> reporter;
+  std::unique_ptr<server::DataSetReporter> data_set_reporter;
+  std::unique_ptr<server::DataSetCommands> data_set_commands;
   std::unique_ptr<admin::ControlServer> control;
 
   ~Daemon();
   Status start(const Config& config);
+  // Reads the configuration again and lets take effect what can. An error changes nothing. What did, and what
+  // needs a restart: see CONTROL_PROTOCOL.md. Any thread.
+  Result<nlohmann::json> reload();
 
  private:
   Status start_memory(const Config& config);
   void make_ssd_tier(const Config& config);
-  Status start_volumes(const Config& config);
+  Status start_volumes(const Config& config, const std::vector<VolumeConfig>& wanted);
+  Status start_volume(const VolumeConfig& config, uint16_t id, const volume::IdentityKey& key,
+                      uint64_t name_entries);
+  Result<nlohmann::json> show_config();
   Status start_rados_volume(const VolumeConfig& config, uint16_t id);
   void start_juicefs_volume(const VolumeConfig& config, uint16_t id, uint64_t name_entries);
   Status start_servers(const Config& config);
   std::vector<server::Shard*> shard_pointers() const;
+
+  std::mutex config_mutex_;  // one reload at a time; guards config_
+  Config config_;            // in force
 };
 
 std::vector<server::Shard*> Daemon::shard_pointers() const {
@@ -75,8 +94,9 @@ std::vector<server::Shard*> Daemon::shard_pointers() const {
 }
 
 Status Daemon::start(const Config& config) {
+  config_ = config;
   CACHED_RETURN_IF_ERROR(start_memory(config));
-  CACHED_RETURN_IF_ERROR(start_volumes(config));
+  CACHED_RETURN_IF_ERROR(start_volumes(config, config.volumes));
   return start_servers(config);
 }
 
@@ -139,7 +159,8 @@ void Daemon::make_ssd_tier(const Config& config) {
   for (const auto& shard : shards) shard->set_ssd(*ssd);
 }
 
-Status Daemon::start_volumes(const Config& config) {
+// Starts those volumes of the configuration that are `wanted`; the newest of a name is the one to mount.
+Status Daemon::start_volumes(const Config& config, const std::vector<VolumeConfig>& wanted) {
   if (::mkdir(config.daemon.state_dir.c_str(), 0700) != 0 && errno != EEXIST) {
     return config.error("daemon.state_dir", std::string("cannot make the directory: ") + strerror(errno));
   }
@@ -149,21 +170,21 @@ Status Daemon::start_volumes(const Config& config) {
   for (const VolumeConfig& volume : config.volumes) volume_names.push_back(volume.name);
   const Result<volume::VolumeIds> ids = volume::VolumeIds::load(config.daemon.state_dir, volume_names);
   if (!ids.ok()) return ids.status();
-  for (const VolumeConfig& volume : config.volumes) {
-    const uint16_t id = ids->of(volume.name);
-    if (volume.kind == VolumeKind::kRados) {
-      CACHED_RETURN_IF_ERROR(start_rados_volume(volume, id));
-      continue;
-    }
-    if (volume.kind == VolumeKind::kJuicefs) {
-      start_juicefs_volume(volume, id, config.memory.name_entries);
-      continue;
-    }
-    Result<std::unique_ptr<volume::DirVolume>> made =
-        volume::DirVolume::create(volume, id, *key, shards.front()->reactor(), *names);
-    if (!made.ok()) return made.status();
-    volumes.push_back(std::move(made).value());
+  for (const VolumeConfig& volume : wanted) CACHED_RETURN_IF_ERROR(start_volume(volume, ids->of(volume.name), *key, config.memory.name_entries));
+  return Status();
+}
+
+Status Daemon::start_volume(const VolumeConfig& config, uint16_t id, const volume::IdentityKey& key,
+                            uint64_t name_entries) {
+  if (config.kind == VolumeKind::kRados) return start_rados_volume(config, id);
+  if (config.kind == VolumeKind::kJuicefs) {
+    start_juicefs_volume(config, id, name_entries);
+    return Status();
   }
+  Result<std::unique_ptr<volume::DirVolume>> made =
+      volume::DirVolume::create(config, id, key, shards.front()->reactor(), *names);
+  if (!made.ok()) return made.status();
+  volumes.push_back(std::move(made).value());
   return Status();
 }
 
@@ -238,40 +259,120 @@ void Daemon::start_juicefs_volume(const VolumeConfig& config, uint16_t id, uint6
 }
 
 Status Daemon::start_servers(const Config& config) {
-  std::map<std::string, volume::Volume*> by_name;
   std::vector<volume::Volume*> pointers;
   for (const auto& volume : volumes) {
-    by_name.emplace(volume->name(), volume.get());
+    mountable.emplace(volume->name(), volume.get());
     pointers.push_back(volume.get());
   }
+  Result<std::shared_ptr<const dataset::DataSets>> sets = dataset::DataSets::make(config, mountable);
+  if (!sets.ok()) return sets.status();
+  data_sets.store(std::move(sets).value());
   Result<std::unique_ptr<server::SessionServer>> session_server =
       server::SessionServer::create({config.daemon.socket, config.daemon.group, config.daemon.max_sessions},
-                                    *memory, shard_pointers(), by_name);
+                                    *memory, shard_pointers(), mountable);
   if (!session_server.ok()) return session_server.status();
   sessions = std::move(session_server).value();
   ssd_reporter =
       std::make_unique<server::SsdReporter>(shard_pointers(), ssd.get(), effective_index_bytes(config.ssd));
   reporter = std::make_unique<server::StatusReporter>(*memory, *names, shard_pointers(), pointers, *sessions,
-                                                      *ssd_reporter);
+                                                      *ssd_reporter, data_sets);
+  data_set_reporter = std::make_unique<server::DataSetReporter>(shard_pointers(), data_sets);
+  data_set_commands = std::make_unique<server::DataSetCommands>(shard_pointers(), memory->arena(), data_sets,
+                                                                effective_pin_limit(config.memory));
   server::StatusReporter* const source = reporter.get();
+  server::DataSetReporter* const sets_of = data_set_reporter.get();
   server::SsdReporter* const devices = ssd_reporter.get();
-  Result<std::unique_ptr<admin::ControlServer>> control_server = admin::ControlServer::create(
-      config.daemon.control_socket,
-      {{"status", [source](const auto&) { return source->status(); }},
+  admin::ControlCommands commands = {
+      {"status", [source](const auto&) { return source->status(); }},
        {"sessions", [source](const auto&) { return source->sessions(); }},
        {"volumes", [source](const auto&) { return source->volumes(); }},
+       {"top", [source](const auto&) { return source->top(); }},
+       {"config", [this](const auto&) { return show_config(); }},
+       {"reload", admin::for_operator([this](const auto&) { return reload(); })},
+       {"du", [sets_of](const auto& request) { return sets_of->du(request); }},
        {"devices", [devices](const auto&) { return devices->devices(); }},
        {"drain", admin::for_operator([devices](const auto& request) { return devices->drain(request); })},
        {"undrain",
-        admin::for_operator([devices](const auto& request) { return devices->undrain(request); })}});
+        admin::for_operator([devices](const auto& request) { return devices->undrain(request); })}};
+  commands.merge(data_set_commands->commands());
+  Result<std::unique_ptr<admin::ControlServer>> control_server =
+      admin::ControlServer::create(config.daemon.control_socket, std::move(commands),
+                                   {server::StatusReporter::kSampleIntervalMs, [source] { source->sample(); }});
   if (!control_server.ok()) return control_server.status();
   control = std::move(control_server).value();
   return Status();
 }
 
+Result<nlohmann::json> Daemon::reload() {
+  const std::lock_guard lock(config_mutex_);
+  const Result<Config> wanted = load_config(config_.file);
+  if (!wanted.ok()) return wanted.status();
+  CACHED_RETURN_IF_ERROR(check_sources(*wanted));
+  ReloadPlan plan = plan_reload(config_, *wanted);
+  std::vector<VolumeConfig> to_start;
+  for (const VolumeConfig& volume : wanted->volumes) {
+    for (const std::vector<std::string>* names_of : {&plan.added, &plan.replaced}) {
+      if (std::ranges::find(*names_of, volume.name) != names_of->end()) to_start.push_back(volume);
+    }
+  }
+  // What was started before an error stays, unused: it may have begun to do something.
+  const size_t first_new = volumes.size();
+  CACHED_RETURN_IF_ERROR(start_volumes(*wanted, to_start));
+  std::map<std::string, volume::Volume*> by_name = mountable;
+  for (const std::string& name : plan.removed) by_name.erase(name);
+  for (size_t place = first_new; place < volumes.size(); ++place)
+    by_name[volumes[place]->name()] = volumes[place].get();
+  Result<std::shared_ptr<const dataset::DataSets>> sets = dataset::DataSets::make(plan.in_force, by_name);
+  if (!sets.ok()) return sets.status();
+
+  data_sets.store(std::move(sets).value());
+  mountable = std::move(by_name);
+  sessions->reconfigure(mountable, plan.in_force.daemon.max_sessions);
+  std::vector<volume::Volume*> current;
+  std::vector<volume::Volume*> retired;
+  for (const auto& volume : volumes) {
+    const auto found = mountable.find(volume->name());
+    const bool is_current = found != mountable.end() && found->second == volume.get();
+    (is_current ? current : retired).push_back(volume.get());
+  }
+  reporter->set_volumes(std::move(current), std::move(retired));
+  data_set_commands->pins().set_limit(effective_pin_limit(plan.in_force.memory));
+  CACHED_RETURN_IF_ERROR(set_log_level(plan.in_force.daemon.log_level));
+  config_ = std::move(plan.in_force);
+  return nlohmann::json{{"changed", plan.changed}, {"needs_restart", plan.needs_restart}};
+}
+
+Result<nlohmann::json> Daemon::show_config() {
+  const std::lock_guard lock(config_mutex_);
+  nlohmann::json items = nlohmann::json::array();
+  for (const ConfigItem& item : describe_config(config_)) {
+    items.push_back({{"key", item.key},
+                     {"value", item.value},
+                     {"line", item.line == 0 ? nlohmann::json() : nlohmann::json(item.line)}});
+  }
+  return nlohmann::json{{"file", config_.file}, {"values", items}};
+}
+
+// SIGHUP, for those who have no cachedctl at hand: the log says what came of it.
+void reload_by_signal(Daemon& daemon) {
+  ::sd_notify(0, "RELOADING=1");
+  const Result<nlohmann::json> done = daemon.reload();
+  if (!done.ok()) {
+    log_error("the configuration was not reloaded and nothing changed: {}", done.status().message());
+  } else {
+    log_info("reloaded: {} changes take effect", (*done)["changed"].size());
+    for (const auto& text : (*done)["changed"]) log_info("reloaded: {}", printable(text.get<std::string>()));
+    for (const auto& text : (*done)["needs_restart"])
+      log_warning("needs a restart: {}", printable(text.get<std::string>()));
+  }
+  ::sd_notify(0, "READY=1");
+}
+
 Daemon::~Daemon() {
   control.reset();
   reporter.reset();
+  data_set_commands.reset();
+  data_set_reporter.reset();
   ssd_reporter.reset();
   sessions.reset();
   // With the sessions gone no request starts; those that run end at the pace of their sources.
@@ -308,7 +409,7 @@ int run(const Config& config) {
   // Blocked before any thread starts, so that only the wait below takes them.
   sigset_t signals;
   sigemptyset(&signals);
-  for (const int signal : {SIGTERM, SIGINT}) sigaddset(&signals, signal);
+  for (const int signal : {SIGTERM, SIGINT, SIGHUP}) sigaddset(&signals, signal);
   ::pthread_sigmask(SIG_BLOCK, &signals, nullptr);
   ::signal(SIGPIPE, SIG_IGN);
   ::umask(0077);
@@ -321,7 +422,7 @@ int run(const Config& config) {
            daemon.shards.size());
   ::sd_notify(0, "READY=1");
   int signal = 0;
-  ::sigwait(&signals, &signal);
+  while (::sigwait(&signals, &signal) == 0 && signal == SIGHUP) reload_by_signal(daemon);
   ::sd_notify(0, "STOPPING=1");
   log_info("ending on signal {}", signal);
   ::signal(SIGALRM, end_at_once);

@@ -163,6 +163,7 @@ bool Operations::serve_read(Worker& worker, const ReadRequest& read, const ReadS
   const uint64_t length = read.offset < source.size ? std::min(read.size, source.size - read.offset) : 0;
   shm::ReadView view;
   if (length > 0) {
+    worker.channel->set_user(fuse_req_ctx(read.request)->uid);
     Result<shm::ReadView> result = worker.channel->read(source.file, read.offset, length);
     if (!result.ok()) {
       *error = result.status();

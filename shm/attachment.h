@@ -100,6 +100,11 @@ class Attachment {
   // Wakes the shard of `queue` if it sleeps; true if that took a system call.
   bool wake_shard(unsigned queue) const;
 
+  // Whether each queue has rows for who reads what.
+  bool has_use_rows() const {
+    return header().use_rows == kUseRows && geometry_.queue_stride_bytes >= use_rows_end(geometry_.queue_depth);
+  }
+
  private:
   Status shake_hands(const AttachmentRequest& request, Welcome* welcome, std::vector<UniqueFd>* fds);
   Status adopt_index(int fd);

@@ -59,6 +59,8 @@ std::shared_ptr<Attachment> Channel::Impl::adopt(std::shared_ptr<Attachment> att
   completion_head_ = control.completion_head.load(std::memory_order_acquire);
   touch_head_ = control.touch_head.load(std::memory_order_relaxed);
   last_touch_ = 0;
+  use_row_ = nullptr;
+  has_use_rows_ = client_->options().count_uses && attachment_->has_use_rows();
   free_hazard_count_ = kHazardsPerQueue;
   for (unsigned i = 0; i < kHazardsPerQueue; ++i) {
     free_hazards_[i] = static_cast<uint8_t>(kHazardsPerQueue - 1 - i);
@@ -69,12 +71,43 @@ std::shared_ptr<Attachment> Channel::Impl::adopt(std::shared_ptr<Attachment> att
   return attachment;
 }
 
+void Channel::Impl::count_use(const ReadState& read) {
+  if (!has_use_rows_) return;
+  const uint64_t key = use_key(uid_, read.file.data_set);
+  if (use_row_ == nullptr || use_key_ != key) use_row_ = take_use_row(key);
+  use_key_ = key;
+  const auto add = [](std::atomic<uint64_t>& sum, uint64_t amount) {
+    sum.store(sum.load(std::memory_order_relaxed) + amount, std::memory_order_relaxed);
+  };
+  const uint64_t missed = read.missing.end - read.missing.begin;
+  add(use_row_->reads, 1);
+  add(use_row_->hit_bytes, read.range.end - read.range.begin - missed);
+  if (missed > 0) add(use_row_->miss_bytes, missed);
+}
+
+// The row of `key`, which it takes if it is nobody's yet; the last one when all are taken.
+UseRow* Channel::Impl::take_use_row(uint64_t key) {
+  for (unsigned i = 0; i + 1 < kUseRows; ++i) {
+    UseRow& row = queue_view_.use_row(i);
+    const uint64_t taken = row.key.load(std::memory_order_relaxed);
+    if (taken == 0) row.key.store(key, std::memory_order_release);
+    if (taken == 0 || taken == key) return &row;
+  }
+  UseRow& others = queue_view_.use_row(kUseRows - 1);
+  others.key.store(kUseKeyOfOthers, std::memory_order_release);
+  return &others;
+}
+
 Channel::Channel(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
 
 Channel::~Channel() = default;
 
 Trouble Channel::trouble() const {
   return impl_->trouble();
+}
+
+void Channel::set_user(uint32_t uid) {
+  impl_->set_user(uid);
 }
 
 Result<ReadView> Channel::read(const FileReference& file, uint64_t offset, uint64_t length) {

@@ -60,6 +60,10 @@ struct Channel::Impl final : ReadHolder {
     counters_[index].store(sum, std::memory_order_relaxed);
     queue_view_.counter(index).store(sum - counters_before_[index], std::memory_order_relaxed);
   }
+  // Whom the reads from now on are for.
+  void set_user(uint32_t uid) { uid_ = uid; }
+  // A read was served: adds it to the row of its user and data set.
+  void count_use(const ReadState& read);
   uint64_t counted(unsigned counter) const { return counters_[counter].load(std::memory_order_relaxed); }
 
   // --- the ring (channel_ring.cc) ---
@@ -214,6 +218,11 @@ struct Channel::Impl final : ReadHolder {
   std::array<uint8_t, kHazardsPerQueue> free_hazards_{};  // the queue's hazards that protect nothing
   uint64_t touch_head_ = 0;
   uint32_t last_touch_ = 0;  // page + 1
+  UseRow* take_use_row(uint64_t key);
+  uint32_t uid_ = 0;
+  uint64_t use_key_ = 0;        // of use_row_
+  UseRow* use_row_ = nullptr;   // the last one that was used; null: none yet
+  bool has_use_rows_ = false;
   Trouble trouble_ = Trouble::kNone;
   std::array<std::atomic<uint64_t>, kCounters> counters_{};  // over all attachments
   std::array<uint64_t, kCounters> counters_before_{};        // what the queue's own do not count

@@ -210,6 +210,7 @@ Status Channel::Impl::plan(uint64_t deadline_ns, ReadState* read) {
 
 Status Channel::Impl::finish_read(ReadState* read) {
   if (!read->missing.empty()) CACHED_RETURN_IF_ERROR(take_answers(read));
+  count_use(*read);
   append_pieces({read->range.begin, read->missing.begin}, read);
   if (read->missing.empty()) return Status();
   for (unsigned i = 0; i < read->request_count; ++i) append_answer(read->requests[i], read);

@@ -36,6 +36,7 @@ struct ClientOptions {
   unsigned queue_depth = 16;
   uint64_t buffer_bytes = kMaximumReadBytes + kReadBufferSlackBytes + 64 * 1024;
   uint64_t daemon_timeout_ms = 30'000;
+  bool count_uses = true;  // by user and data set, for `cachedctl top`; benchmarks measure what it costs
 };
 
 // How fresh an answer from the name table must be.
@@ -119,6 +120,8 @@ class Channel {
   // handle back.
   Result<InodeInfo> resolve(const Handle& expected, std::string_view path);
 
+  // The user for whom the channel reads from now on, for the figures of `cachedctl top`.
+  void set_user(uint32_t uid);
   // Reads [offset, offset + length) of the file; length at most kMaximumReadBytes. Either all of it or an
   // error.
   Result<ReadView> read(const FileReference& file, uint64_t offset, uint64_t length);

@@ -2,7 +2,7 @@
 // and client both map it for writing; the daemon believes nothing it reads here. No other client can map it.
 //
 //   page 0        SessionHeader: geometry (written once by the daemon), doorbells
-//   page 1...     QueueArea x queue_count, each `queue_stride_bytes` long
+//   page 1...     QueueArea x queue_count, each `queue_stride_bytes` long, and in it behind the queue: UseRows
 //   then          buffers: queue_count x buffer_bytes, each page aligned
 //
 // A QueueArea is: QueueControl, hazards, touches, counters, submissions[depth], completions[depth].
@@ -75,7 +75,8 @@ struct alignas(64) Doorbell {
 
 struct SessionHeader {
   SessionGeometry geometry;
-  uint64_t reserved[24];               // to 256
+  uint64_t use_rows;                   // kUseRows if each queue area has them, else 0
+  uint64_t reserved[23];               // to 256
   Doorbell doorbells[kMaximumShards];  // 1024 bytes
 };
 static_assert(offsetof(SessionHeader, doorbells) == 256);
@@ -182,6 +183,28 @@ inline constexpr uint64_t queue_area_bytes(unsigned depth) {
   return completions_offset(depth) + uint64_t{depth} * sizeof(Completion);
 }
 
+// Who reads which data set, for `cachedctl top`: sums since the session began, written by the client's thread of
+// the queue alone, believed for nothing else. A row is taken when its key is first needed and keeps it; the last
+// row takes those that found none.
+struct UseRow {
+  std::atomic<uint64_t> key;  // use_key(), or 0: not taken
+  std::atomic<uint64_t> reads;
+  std::atomic<uint64_t> hit_bytes;   // found in memory without the daemon
+  std::atomic<uint64_t> miss_bytes;  // asked of the daemon
+};
+static_assert(sizeof(UseRow) == 32);
+inline constexpr unsigned kUseRows = 64;
+inline constexpr uint64_t use_key(uint32_t uid, uint16_t data_set) {
+  return uint64_t{uid} << 32 | uint64_t{data_set} << 16 | 1;
+}
+inline constexpr uint64_t kUseKeyOfOthers = UINT64_MAX;
+inline constexpr uint64_t use_rows_offset(unsigned depth) {
+  return (queue_area_bytes(depth) + alignof(QueueControl) - 1) / alignof(QueueControl) * alignof(QueueControl);
+}
+inline constexpr uint64_t use_rows_end(unsigned depth) {
+  return use_rows_offset(depth) + kUseRows * sizeof(UseRow);
+}
+
 // One entry of READDIR's output; entries are 8-byte aligned and follow each other.
 struct DirectoryRecord {
   uint32_t record_bytes = 0;  // to the next entry
@@ -220,6 +243,8 @@ class QueueView {
   Completion* completion(uint32_t index) const {
     return reinterpret_cast<Completion*>(area_ + completions_offset(depth_)) + (index & (depth_ - 1));
   }
+  // Only where the session has them.
+  UseRow& use_row(unsigned i) const { return reinterpret_cast<UseRow*>(area_ + use_rows_offset(depth_))[i]; }
   std::byte* buffer() const { return buffer_; }
   uint64_t buffer_bytes() const { return buffer_bytes_; }
   unsigned depth() const { return depth_; }
@@ -239,7 +264,7 @@ inline SessionGeometry make_session_geometry(unsigned queue_count, unsigned queu
   g.queue_depth = queue_depth;
   g.shards = shards;
   g.queues_offset_bytes = kPageBytes;
-  g.queue_stride_bytes = (queue_area_bytes(queue_depth) + kPageBytes - 1) / kPageBytes * kPageBytes;
+  g.queue_stride_bytes = (use_rows_end(queue_depth) + kPageBytes - 1) / kPageBytes * kPageBytes;
   g.buffers_offset_bytes = g.queues_offset_bytes + g.queue_stride_bytes * queue_count;
   g.buffer_bytes = (buffer_bytes + kPageBytes - 1) / kPageBytes * kPageBytes;
   g.total_bytes = g.buffers_offset_bytes + g.buffer_bytes * queue_count;

@@ -24,8 +24,6 @@ using nlohmann::json;
 // circle.
 constexpr uint64_t kAcceptPauseNs = 200 * kNanosecondsPerMillisecond;
 
-constexpr size_t kMaximumTextArgumentBytes = 4096;  // the longest path
-
 std::string line_of(const json& reply) {
   return reply.dump(-1, ' ', false, json::error_handler_t::replace) + "\n";
 }
@@ -34,13 +32,25 @@ std::string error_line(int error_number, const std::string& message) {
   return line_of({{"ok", false}, {"error", message}, {"errno", error_number}});
 }
 
-bool is_operator(uid_t uid) {
-  return uid == 0 || uid == ::geteuid();
+// The supplementary groups of the process at the other end, as they were when it connected; none if the kernel
+// does not tell.
+std::vector<gid_t> groups_of_peer(int fd) {
+  std::vector<gid_t> groups(64);
+  for (;;) {
+    auto size = static_cast<socklen_t>(groups.size() * sizeof(gid_t));
+    const int result = ::getsockopt(fd, SOL_SOCKET, SO_PEERGROUPS, groups.data(), &size);
+    const size_t count = size / sizeof(gid_t);
+    // ERANGE says how many there are.
+    if (result != 0 && (errno != ERANGE || count <= groups.size())) return {};
+    groups.resize(count);
+    if (result == 0) return groups;
+  }
 }
 
 struct Connection {
   UniqueFd fd;
   ucred peer{};
+  std::vector<gid_t> groups;
   std::string input;
   std::string output;
   bool closing = false;  // close once the output is sent
@@ -49,20 +59,6 @@ struct Connection {
 };
 
 }  // namespace
-
-bool ControlRequest::from_operator() const {
-  return is_operator(uid);
-}
-
-Result<std::string> ControlRequest::text_argument(const std::string& name) const {
-  const auto found = arguments.find(name);
-  if (found != arguments.end() && found->is_string()) {
-    const auto& value = found->get_ref<const std::string&>();
-    if (!value.empty() && value.size() <= kMaximumTextArgumentBytes) return value;
-  }
-  return Status(EINVAL, "the command \"" + command + "\" needs \"" + name + "\", text of 1 to " +
-                            std::to_string(kMaximumTextArgumentBytes) + " bytes");
-}
 
 ControlCommand for_operator(ControlCommand command) {
   return [command = std::move(command)](const ControlRequest& request) -> Result<json> {
@@ -77,6 +73,8 @@ struct ControlServer::Impl {
   std::string path;
   SocketIdentity identity;
   ControlCommands commands;
+  PeriodicWork periodic;
+  uint64_t periodic_due_ns = UINT64_MAX;
   UniqueFd listener;
   UniqueFd stop_event;
   std::list<Connection> connections;
@@ -107,6 +105,10 @@ void ControlServer::Impl::run() {
     // Who is idle is judged by this moment, so that time that commands take below costs no waiting client its
     // connection.
     const uint64_t awake_ns = system_clock().monotonic_ns();
+    if (awake_ns >= periodic_due_ns) {
+      periodic_due_ns = awake_ns + periodic.interval_ms * kNanosecondsPerMillisecond;
+      periodic.run();
+    }
     if (set[0].revents != 0) return;
     size_t place = 2;
     for (Connection& connection : connections) {
@@ -134,7 +136,7 @@ std::vector<pollfd> ControlServer::Impl::poll_set(uint64_t now_ns) const {
 }
 
 int ControlServer::Impl::timeout_ms(uint64_t now_ns) const {
-  uint64_t wake_ns = UINT64_MAX;
+  uint64_t wake_ns = periodic_due_ns;
   if (now_ns < accept_paused_until_ns) wake_ns = accept_paused_until_ns;
   for (const Connection& connection : connections) {
     const bool more_to_serve = connection.output.empty() && connection.input.find('\n') != std::string::npos;
@@ -167,6 +169,7 @@ void ControlServer::Impl::admit(UniqueFd fd) {
   connection.active_ns = system_clock().monotonic_ns();
   socklen_t size = sizeof connection.peer;
   if (::getsockopt(connection.fd.get(), SOL_SOCKET, SO_PEERCRED, &connection.peer, &size) != 0) return;
+  connection.groups = groups_of_peer(connection.fd.get());
   const size_t limit = kMaximumConnections + (is_operator(connection.peer.uid) ? kReservedConnections : 0);
   if (connections.size() >= limit) {
     const std::string line = error_line(EUSERS, "too many control connections (" + std::to_string(limit) +
@@ -211,16 +214,9 @@ void ControlServer::Impl::serve_one_line(Connection& connection) {
 }
 
 std::string ControlServer::Impl::reply_to(const Connection& connection, const std::string& line) const {
-  ControlRequest request;
-  request.arguments = json::parse(line, nullptr, /*allow_exceptions=*/false);
-  if (!request.arguments.is_object()) {
-    return error_line(EINVAL, "the request is not one line with one JSON object");
-  }
-  const auto command = request.arguments.find("command");
-  if (command == request.arguments.end() || !command->is_string()) {
-    return error_line(EINVAL, "the request has no \"command\", which must be text");
-  }
-  request.command = command->get<std::string>();
+  Result<ControlRequest> parsed = parse_request(line);
+  if (!parsed.ok()) return error_line(parsed.error_number(), parsed.status().message());
+  ControlRequest request = std::move(parsed).value();
   const auto known = commands.find(request.command);
   if (known == commands.end()) {
     std::string choices;
@@ -231,6 +227,7 @@ std::string ControlServer::Impl::reply_to(const Connection& connection, const st
   request.uid = connection.peer.uid;
   request.gid = connection.peer.gid;
   request.pid = connection.peer.pid;
+  request.groups = connection.groups;
   try {
     Result<json> result = known->second(request);
     if (!result.ok()) return error_line(result.error_number(), result.status().message());
@@ -268,10 +265,13 @@ void ControlServer::Impl::drop_finished(uint64_t now_ns) {
 ControlServer::ControlServer(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
 
 Result<std::unique_ptr<ControlServer>> ControlServer::create(const std::string& path,
-                                                             ControlCommands commands) {
+                                                             ControlCommands commands,
+                                                             PeriodicWork periodic) {
   auto impl = std::make_unique<Impl>();
   impl->path = path;
   impl->commands = std::move(commands);
+  impl->periodic = std::move(periodic);
+  if (impl->periodic.interval_ms != 0) impl->periodic_due_ns = system_clock().monotonic_ns();
   impl->stop_event.reset(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
   if (!impl->stop_event.valid()) return Status::from_errno("cannot make an eventfd");
   Result<UniqueFd> listener = listen_at(path);

@@ -13,8 +13,10 @@
 #include <memory>
 #include <nlohmann/json.hpp>
 #include <string>
+#include <vector>
 
 #include "base/status.h"
+#include "cached/admin/control_request.h"
 
 namespace cached::admin {
 
@@ -22,22 +24,7 @@ inline constexpr size_t kMaximumConnections = 32;
 // More connections that only root and the daemon's own uid can have, so that users cannot lock the operator
 // out.
 inline constexpr size_t kReservedConnections = 4;
-inline constexpr size_t kMaximumRequestBytes = size_t{64} * 1024;
 inline constexpr int kIdleTimeoutMs = 5'000;
-
-struct ControlRequest {
-  std::string command;
-  nlohmann::json arguments;  // the whole request object, "command" included
-  // Who asks, by SO_PEERCRED: the connection's maker.
-  uid_t uid = 0;
-  gid_t gid = 0;
-  pid_t pid = 0;
-
-  // Whether the caller may change things: root, and the daemon's own uid.
-  bool from_operator() const;
-  // The argument `name`, which must be text of 1 to 4096 bytes: EINVAL with a message that says so.
-  Result<std::string> text_argument(const std::string& name) const;
-};
 
 // Serves one command: the reply's "result", or an error whose message the operator sees. May block for up to
 // a second.
@@ -48,11 +35,18 @@ using ControlCommands = std::map<std::string, ControlCommand>;
 // `command` does not run. Every command that changes something is made by this one.
 ControlCommand for_operator(ControlCommand command);
 
+// Work that the control thread does every `interval_ms` besides; it may block as a command may.
+struct PeriodicWork {
+  unsigned interval_ms = 0;  // 0: none
+  std::function<void()> run = {};
+};
+
 class ControlServer {
  public:
   // Listens at `path` (mode 0666) and starts serving. A socket that a dead daemon left there is replaced.
   // EADDRINUSE if a living one answers there, EEXIST if something that is no socket stands there, else errno.
-  static Result<std::unique_ptr<ControlServer>> create(const std::string& path, ControlCommands commands);
+  static Result<std::unique_ptr<ControlServer>> create(const std::string& path, ControlCommands commands,
+                                                       PeriodicWork periodic = {});
   // Stops after the command that is running, closes all connections and removes the socket.
   ~ControlServer();
   ControlServer(const ControlServer&) = delete;

@@ -50,13 +50,16 @@ std::vector<MountEntry> parse_mount_table(std::string_view text) {
     unsigned major_number = 0;
     unsigned minor_number = 0;
     char colon = 0;
-    if (!(fields >> mount.id >> skipped >> major_number >> colon >> minor_number >> skipped >> mount_point)) {
+    if (!(fields >> mount.id >> skipped >> major_number >> colon >> minor_number >> mount.root >> mount_point)) {
       continue;
     }
     mount.device = makedev(major_number, minor_number);
     while (fields >> skipped && skipped != "-") {
     }
     if (!(fields >> mount.filesystem_type)) continue;
+    fields >> mount.source;
+    mount.source = unescaped(mount.source);
+    mount.root = unescaped(mount.root);
     mount.mount_point = unescaped(mount_point);
     mounts.push_back(std::move(mount));
   }

@@ -13,6 +13,8 @@ namespace {
 constexpr const char* kFooter =
     "Examples:\n"
     "  cachedctl status                      what the cache holds and what it is worth\n"
+    "  cachedctl du                          how much of each data set is on this node\n"
+    "  cachedctl warm /mnt/data/speech       bring a directory into the cache; Ctrl-C ends it\n"
     "  cachedctl sessions                    who has what mounted, with hit ratios\n"
     "  cachedctl devices                     the SSDs: are they well, and what do they do?\n"
     "  cachedctl status --json | jq .memory  the same for programs; keys in CONTROL_PROTOCOL.md\n"
@@ -22,7 +24,7 @@ constexpr const char* kFooter =
     "  cachedctl volume info speech          what a data set holds, and where it came from\n"
     "\n"
     "Exit status: 0 ok; 1 the daemon refused, or an error; 2 wrong usage or a bad configuration;\n"
-    "3 no daemon answers at the socket.";
+    "3 no daemon answers at the socket; 130 a job was cancelled, by Ctrl-C or somebody else.";
 
 int run(int argc, char** argv) {
   CommandLine line;
@@ -33,6 +35,7 @@ int run(int argc, char** argv) {
   app.fallthrough();
   app.add_option("--socket", line.socket, "The daemon's control socket")->capture_default_str();
   add_daemon_commands(&app, &line);
+  add_data_set_commands(&app, &line);
   add_config_commands(&app, &line);
   add_device_commands(&app, &line);
   add_import_command(&app, &line);

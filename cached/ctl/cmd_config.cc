@@ -22,6 +22,11 @@ int check_config(const std::string& file) {
                counted(config->devices.size(), "device") + "\n");
 }
 
+// What the daemon has in force.
+int show_running_config(const CommandLine& line) {
+  return ask_and_print(line, "config", nlohmann::json::object(), format_running_config);
+}
+
 int show_config(const std::string& file, bool json) {
   const Result<Config> config = load_config(file);
   if (!config.ok()) return fail(kExitUsage, config.status().message());
@@ -39,16 +44,26 @@ int show_config(const std::string& file, bool json) {
 
 void add_config_commands(CLI::App* app, CommandLine* line) {
   const auto file = std::make_shared<std::string>();
-  CLI::App* config = app->add_subcommand("config", "Check or explain a configuration file; needs no daemon");
+  CLI::App* config = app->add_subcommand("config", "Check or explain a configuration");
   CLI::App* check = config->add_subcommand(
       "check", "Say whether the file is right, sources and devices included; 2 if it is not");
   check->callback([=] { line->run = [=] { return check_config(*file); }; });
   CLI::App* show = config->add_subcommand("show", "Print every value in force and where it comes from");
   show->add_flag("--json", line->json, "Print JSON for programs");
-  show->callback([=] { line->run = [=] { return show_config(*file, line->json); }; });
-  for (CLI::App* command : {check, show}) {
-    command->add_option("FILE", *file, "The file, such as /etc/cached/cached.toml")->required();
-  }
+  show->callback([=] {
+    line->run = [=] { return file->empty() ? show_running_config(*line) : show_config(*file, line->json); };
+  });
+  check->add_option("FILE", *file, "The file, such as /etc/cached/cached.toml")->required();
+  show->add_option("FILE", *file, "The file; without one, what the running daemon has in force");
+  CLI::App* reload = app->add_subcommand(
+      "reload", "Let the daemon read its configuration again (root, or the daemon's user); as SIGHUP does");
+  reload->footer(
+      "Volumes, data sets, daemon.log_level, daemon.max_sessions and memory.pin_limit take effect at once; what else\n"
+      "changed is named and needs a restart. A file with an error changes nothing: try `cachedctl config check` first.");
+  reload->add_flag("--json", line->json, "Print JSON for programs");
+  reload->callback([=] {
+    line->run = [=] { return ask_and_print(*line, "reload", nlohmann::json::object(), format_reload); };
+  });
 }
 
 }  // namespace cached::ctl

@@ -16,6 +16,7 @@ inline constexpr int kExitOk = 0;
 inline constexpr int kExitError = 1;
 inline constexpr int kExitUsage = 2;
 inline constexpr int kExitUnreachable = 3;
+inline constexpr int kExitInterrupted = 130;  // by Ctrl-C, as shells have it
 
 // Of commands that read the configuration themselves, without the daemon.
 inline constexpr const char* kDefaultConfigFile = "/etc/cached/cached.toml";
@@ -48,6 +49,7 @@ int ask_and_print(const CommandLine& line, const std::string& command, const nlo
 // Each adds its group of commands. `line` must outlive the parsing and the run.
 void add_daemon_commands(CLI::App* app,
                          CommandLine* line);  // status, sessions, volumes, devices, drain, undrain
+void add_data_set_commands(CLI::App* app, CommandLine* line);  // du, warm, evict, pin, unpin, pins, jobs
 void add_config_commands(CLI::App* app, CommandLine* line);  // config check, config show
 void add_device_commands(CLI::App* app, CommandLine* line);  // device init, device inspect
 void add_import_command(CLI::App* app, CommandLine* line);

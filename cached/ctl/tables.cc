@@ -7,6 +7,7 @@
 
 #include "base/log.h"
 #include "base/units.h"
+#include "cached/ctl/reply_text.h"
 
 namespace cached::ctl {
 namespace {
@@ -15,34 +16,6 @@ using nlohmann::json;
 using Rows = std::vector<std::vector<std::string>>;
 
 constexpr size_t kColumnGap = 2;
-
-const json& member(const json& object, const char* key) {
-  static const json kNothing;
-  if (!object.is_object()) return kNothing;
-  const auto found = object.find(key);
-  return found == object.end() ? kNothing : *found;
-}
-
-uint64_t number(const json& object, const char* key) {
-  const json& value = member(object, key);
-  if (value.is_number_unsigned()) return value.get<uint64_t>();
-  return value.is_number() ? static_cast<uint64_t>(std::max(0.0, value.get<double>())) : 0;
-}
-
-std::string count(const json& object, const char* key) {
-  return std::to_string(number(object, key));
-}
-
-std::string size(const json& object, const char* key) {
-  return format_size(number(object, key));
-}
-
-// Text that may come from outside (a mount point): printable on a terminal. Numbers are taken too.
-std::string text(const json& object, const char* key) {
-  const json& value = member(object, key);
-  if (value.is_string()) return printable(value.get_ref<const std::string&>());
-  return value.is_number() ? value.dump() : "";
-}
 
 bool looks_like_number(const std::string& cell) {
   return !cell.empty() && (std::isdigit(static_cast<unsigned char>(cell.front())) != 0 || cell == "-");
@@ -112,8 +85,13 @@ void add_clients(StatusText* out, const json& status) {
   const json& clients = member(status, "clients");
   out->section("reads through mounts");
   out->line("read", size(clients, "read_bytes") + " in " + count(clients, "reads") + " reads");
+  const json& recent = member(member(status, "traffic"), "recent");
   out->line("hit ratio", hit_ratio(clients, "hit_bytes", "miss_bytes") + " of bytes, " +
                              hit_ratio(clients, "hits", "misses") + " of requests");
+  out->line("last " + count(recent, "seconds") + " s", size(recent, "read_bytes") + " read, hit ratio " +
+                             hit_ratio(recent, "hit_bytes", "miss_bytes") + " of bytes, " +
+                             hit_ratio(recent, "hits", "misses") + " of requests; from the origin " +
+                             size(recent, "origin_bytes") + ", saved " + size(recent, "saved_bytes"));
   out->line("lookups", count(clients, "lookups") + ", hit ratio " +
                            format_ratio(number(clients, "lookup_hits"), number(clients, "lookups")));
   out->line("daemon asked", count(clients, "requests") + " times, woken " + count(clients, "wakeups"));
@@ -310,6 +288,24 @@ std::string format_drain(const json& device) {
     return is + ", " + entries + " to go; `cachedctl devices` shows when it is drained\n";
   }
   return is + ", with " + entries + "\n";
+}
+
+std::string format_running_config(const json& config) {
+  Rows rows = {{"KEY", "VALUE", "FROM"}};
+  for (const json& item : member(config, "values")) {
+    const bool set = member(item, "line").is_number();
+    rows.push_back({text(item, "key"), text(item, "value"), set ? "line " + count(item, "line") : "default"});
+  }
+  return "in force; from " + text(config, "file") + "\n" + format_table(rows);
+}
+
+std::string format_reload(const json& reload) {
+  std::string answer;
+  for (const json& change : member(reload, "changed")) answer += "in force: " + printable(change.get<std::string>()) + "\n";
+  for (const json& change : member(reload, "needs_restart")) {
+    answer += "needs a restart: " + printable(change.get<std::string>()) + "\n";
+  }
+  return answer.empty() ? "nothing changed\n" : answer;
 }
 
 std::string format_config(const Config& config) {

@@ -25,8 +25,21 @@ std::string format_status(const nlohmann::json& status);
 std::string format_sessions(const nlohmann::json& sessions);
 std::string format_volumes(const nlohmann::json& volumes);
 std::string format_devices(const nlohmann::json& devices);
+std::string format_du(const nlohmann::json& du);
+std::string format_jobs(const nlohmann::json& jobs);
+std::string format_pins(const nlohmann::json& pins);
+std::string format_unpin(const nlohmann::json& pin);
+// One line of a job that runs: a bar, how far it is, its rate and the time that remains.
+std::string format_progress(const nlohmann::json& job);
+// What a job that ended did; several lines if something went wrong.
+std::string format_job_end(const nlohmann::json& job, bool dry_run);
 // The result of `drain` and `undrain`: one device.
 std::string format_drain(const nlohmann::json& device);
 std::string format_config(const Config& config);
+// The results of `config` and `reload`.
+std::string format_running_config(const nlohmann::json& config);
+std::string format_reload(const nlohmann::json& reload);
+// Who reads how much, between two results of `top`.
+std::string format_top(const nlohmann::json& before, const nlohmann::json& after);
 
 }  // namespace cached::ctl

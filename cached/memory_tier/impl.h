@@ -47,6 +47,8 @@ struct MemoryTier::Impl {
   bool full(uint32_t length_bytes) const;
   void publish(uint32_t slot, const shm::BlockKey& key, uint32_t start, uint32_t length, Retention retention);
   void demote(SlotId id, const shm::BlockKey& key);
+  void note_on_ssd(SlotId id, const shm::BlockKey& key);
+  void retag(SlotId id, const shm::BlockKey& key);
   void abandon(uint32_t slot);
   void pin(uint32_t slot);
   void unpin(uint32_t slot);
@@ -54,12 +56,18 @@ struct MemoryTier::Impl {
   void forget_touches() {
     for (SizeClass& c : classes_) c.order.forget_touches(store_);
   }
-  uint64_t evict_if(const std::function<bool(const shm::BlockKey&)>& matches);
+  void keep(uint32_t slot);
+  void unkeep(uint32_t slot);
+  Evicted evict_if(const Matches& matches, bool dry_run, uint64_t first, uint64_t count);
+  Evicted evict_block(const shm::BlockKey& key, bool dry_run);
   const MemoryTierStats& stats() const { return stats_; }
+  const DataSetUse& use() const { return use_; }
   std::string check() const;
 
  private:
   // memory_tier.cc
+  uint32_t holder_of(SlotId id, const shm::BlockKey& key) const;
+  static DataSetCount count_of(const SlotMeta& meta);
   struct SamePieces;
   SamePieces same_pieces(uint64_t hash, const SlotMeta& piece) const;
   std::optional<shm::SeqPosition> place_for(uint64_t hash);
@@ -118,11 +126,15 @@ struct MemoryTier::Impl {
   std::vector<uint32_t> hazards_;  // kept for its memory
   uint64_t last_scan_ns_ = 0;
   MemoryTierStats stats_;
+  DataSetUse use_;
 };
 
 // The unit of ages: about a millisecond, so that 32 bits last for 52 days.
 constexpr uint32_t ticks_of_ns(uint64_t time_ns) {
   return static_cast<uint32_t>(time_ns >> 20);
+}
+constexpr uint64_t ns_of_ticks(uint32_t ticks) {
+  return uint64_t{ticks} << 20;
 }
 
 }  // namespace cached::memory_tier

@@ -73,6 +73,7 @@ void MemoryTier::Impl::publish(uint32_t slot, const shm::BlockKey& key, uint32_t
   meta.pins = 1;
   meta.retention = retention;
   meta.visited = false;
+  meta.on_ssd = false;
   meta.filled_at_ns = options_.clock->monotonic_ns();
   meta.used_at_ticks = ticks_of_ns(meta.filled_at_ns);
   ++stats_.slots_pinned;
@@ -146,6 +147,7 @@ void MemoryTier::Impl::enter_index(uint32_t slot, uint64_t hash, const shm::SeqP
   class_of(slot).order.insert(store_, slot);
   ++stats_.slots_present;
   stats_.bytes_present += meta.length;
+  use_.add(meta.key.data_set, count_of(meta));
 }
 
 // The books of a present slot whose record is gone already.
@@ -156,6 +158,7 @@ void MemoryTier::Impl::leave_index(uint32_t slot) {
   meta.visited = false;
   --stats_.slots_present;
   stats_.bytes_present -= meta.length;
+  use_.remove(meta.key.data_set, count_of(meta));
   ++stats_.evictions;
   meta.state = SlotState::kDetached;
   if (meta.pins == 0) send_to_limbo(slot);
@@ -167,12 +170,41 @@ void MemoryTier::Impl::evict(uint32_t slot) {
 }
 
 // The slot may have lost the block, its place in a region of another class included, since the caller saw it.
-void MemoryTier::Impl::demote(SlotId id, const shm::BlockKey& key) {
+uint32_t MemoryTier::Impl::holder_of(SlotId id, const shm::BlockKey& key) const {
   const uint32_t slot = store_.slot_of_page(id.page);
-  if (slot == kNoSlot || store_.page_of_slot(slot) != id.page) return;
+  if (slot == kNoSlot || store_.page_of_slot(slot) != id.page) return kNoSlot;
   const SlotMeta& meta = store_[slot];
-  if (meta.state != SlotState::kPresent || !meta.key.same_block(key) || meta.visited) return;
-  class_of(slot).order.demote(store_, slot);
+  return meta.state == SlotState::kPresent && meta.key.same_block(key) ? slot : kNoSlot;
+}
+
+DataSetCount MemoryTier::Impl::count_of(const SlotMeta& meta) {
+  const bool head = meta.key.block == 0 && meta.start == 0;
+  return {1, meta.length, head ? 1U : 0U, meta.on_ssd ? 0U : meta.length};
+}
+
+void MemoryTier::Impl::demote(SlotId id, const shm::BlockKey& key) {
+  const uint32_t slot = holder_of(id, key);
+  if (slot == kNoSlot) return;
+  note_on_ssd(id, key);
+  if (!store_[slot].visited) class_of(slot).order.demote(store_, slot);
+}
+
+void MemoryTier::Impl::note_on_ssd(SlotId id, const shm::BlockKey& key) {
+  const uint32_t slot = holder_of(id, key);
+  if (slot == kNoSlot) return;
+  SlotMeta& meta = store_[slot];
+  use_.remove(meta.key.data_set, count_of(meta));
+  meta.on_ssd = true;
+  use_.add(meta.key.data_set, count_of(meta));
+}
+
+void MemoryTier::Impl::retag(SlotId id, const shm::BlockKey& key) {
+  const uint32_t slot = holder_of(id, key);
+  if (slot == kNoSlot) return;
+  SlotMeta& meta = store_[slot];
+  use_.remove(meta.key.data_set, count_of(meta));
+  meta.key.data_set = key.data_set;
+  use_.add(meta.key.data_set, count_of(meta));
 }
 
 void MemoryTier::Impl::abandon(uint32_t slot) {
@@ -218,19 +250,54 @@ void MemoryTier::Impl::touch(uint32_t page) {
   ++store_.region_of(slot).visited_count;
 }
 
-uint64_t MemoryTier::Impl::evict_if(const std::function<bool(const shm::BlockKey&)>& matches) {
-  uint64_t evicted = 0;
-  for (uint32_t number = 0; number < store_.region_count(); ++number) {
+void MemoryTier::Impl::keep(uint32_t slot) {
+  pin(slot);
+  ++store_.region_of(slot).kept_count;
+}
+
+void MemoryTier::Impl::unkeep(uint32_t slot) {
+  --store_.region_of(slot).kept_count;
+  unpin(slot);
+}
+
+MemoryTier::Evicted MemoryTier::Impl::evict_if(const Matches& matches, bool dry_run, uint64_t first,
+                                               uint64_t count) {
+  Evicted evicted;
+  const uint32_t now_ticks = ticks_of_ns(options_.clock->monotonic_ns());
+  const uint64_t end = count < store_.region_count() ? std::min<uint64_t>(first + count, store_.region_count())
+                                                     : store_.region_count();
+  for (auto number = static_cast<uint32_t>(first); number < end; ++number) {
     const Region& region = store_.region(number);
     if (region.state != RegionState::kActive) continue;
     for (unsigned position = 0; position < region.slot_count; ++position) {
       const SlotMeta& meta = region.slots[position];
-      if (meta.state != SlotState::kPresent || meta.pins > 0 || !matches(meta.key)) continue;
-      evict(SlotStore::slot_number(number, position));
-      ++evicted;
+      if (meta.state != SlotState::kPresent || meta.pins > 0) continue;
+      const uint64_t idle_ns = ns_of_ticks(now_ticks - meta.used_at_ticks);
+      if (!matches(meta.key, idle_ns)) continue;
+      ++evicted.pieces;
+      evicted.bytes += meta.length;
+      if (!dry_run) evict(SlotStore::slot_number(number, position));
     }
   }
-  if (evicted > 0) resolve_limbo(options_.clock->monotonic_ns());
+  if (evicted.pieces > 0 && !dry_run) resolve_limbo(options_.clock->monotonic_ns());
+  return evicted;
+}
+
+MemoryTier::Evicted MemoryTier::Impl::evict_block(const shm::BlockKey& key, bool dry_run) {
+  std::array<uint32_t, 2 * shm::kRecordsPerBucket> slots;
+  unsigned found = 0;
+  index_.find(shm::hash_block(key), [&](const shm::BlockRecord& record) {
+    if (record.key.same_block(key)) slots[found++] = store_.slot_of_page(record.page);
+    return false;
+  });
+  Evicted evicted;
+  for (unsigned i = 0; i < found; ++i) {
+    const SlotMeta& meta = store_[slots[i]];
+    if (meta.pins > 0) continue;
+    ++evicted.pieces;
+    evicted.bytes += meta.length;
+    if (!dry_run) evict(slots[i]);
+  }
   return evicted;
 }
 
@@ -260,6 +327,12 @@ void MemoryTier::publish(SlotId slot, const shm::BlockKey& key, uint32_t start, 
 void MemoryTier::demote(SlotId slot, const shm::BlockKey& key) {
   impl_->demote(slot, key);
 }
+void MemoryTier::note_on_ssd(SlotId slot, const shm::BlockKey& key) {
+  impl_->note_on_ssd(slot, key);
+}
+void MemoryTier::retag(SlotId slot, const shm::BlockKey& key) {
+  impl_->retag(slot, key);
+}
 void MemoryTier::abandon(SlotId slot) {
   impl_->abandon(impl_->number_of(slot));
 }
@@ -275,11 +348,23 @@ void MemoryTier::touch(uint32_t page) {
 void MemoryTier::forget_touches() {
   impl_->forget_touches();
 }
-uint64_t MemoryTier::evict_if(const std::function<bool(const shm::BlockKey&)>& matches) {
-  return impl_->evict_if(matches);
+void MemoryTier::keep(SlotId slot) {
+  impl_->keep(impl_->number_of(slot));
+}
+void MemoryTier::unkeep(SlotId slot) {
+  impl_->unkeep(impl_->number_of(slot));
+}
+MemoryTier::Evicted MemoryTier::evict_if(const Matches& matches, bool dry_run, uint64_t first, uint64_t count) {
+  return impl_->evict_if(matches, dry_run, first, count);
+}
+MemoryTier::Evicted MemoryTier::evict_block(const shm::BlockKey& key, bool dry_run) {
+  return impl_->evict_block(key, dry_run);
 }
 MemoryTierStats MemoryTier::stats() const {
   return impl_->stats();
+}
+const DataSetUse& MemoryTier::use() const {
+  return impl_->use();
 }
 std::string MemoryTier::check() const {
   return impl_->check();

@@ -30,6 +30,7 @@
 #include <vector>
 
 #include "base/clock.h"
+#include "cached/memory_tier/data_set_use.h"
 #include "shm/index_layout.h"
 #include "shm/types.h"
 
@@ -118,6 +119,9 @@ class MemoryTier {
   // An SSD has the piece in this slot now: it is cheap to lose from here on, unless it was used again since
   // it was filled. Does nothing if the slot no longer holds a piece of `key`; any value of `slot` is safe.
   void demote(SlotId slot, const shm::BlockKey& key);
+  // For accounting: an SSD has the piece as well; the piece belongs to `key.data_set` now. The same holds.
+  void note_on_ssd(SlotId slot, const shm::BlockKey& key);
+  void retag(SlotId slot, const shm::BlockKey& key);
   // The I/O into a filling slot is over and failed: the slot is free again.
   void abandon(SlotId slot);
 
@@ -132,10 +136,28 @@ class MemoryTier {
   // is used, which eviction alone is slow to follow. Walks all slots: a few milliseconds for 25 GiB.
   void forget_touches();
 
-  // Takes all pieces for which `matches` holds out of memory unless they are pinned; returns how many.
-  uint64_t evict_if(const std::function<bool(const shm::BlockKey&)>& matches);
+  // Pins a slot for as long as an operator wants: like pin(), and its region stays with its size class, so
+  // that the piece stays in the index. Each keep() is taken back by an unkeep().
+  void keep(SlotId slot);
+  void unkeep(SlotId slot);
+
+  struct Evicted {
+    uint64_t pieces = 0;
+    uint64_t bytes = 0;
+  };
+  // For how long a piece was not used as far as is known: hits in shared memory tell when blocks come in, and
+  // not all do.
+  using Matches = std::function<bool(const shm::BlockKey&, uint64_t idle_ns)>;
+  // Takes pieces for which `matches` holds out of memory unless they are pinned; with `dry_run` only counts
+  // them. Looks at `count` of the tier's regions from number `first` on, so that a walk of all need not stop
+  // the shard.
+  Evicted evict_if(const Matches& matches, bool dry_run = false, uint64_t first = 0, uint64_t count = UINT64_MAX);
+  // The same for all pieces of a block.
+  Evicted evict_block(const shm::BlockKey& key, bool dry_run);
 
   MemoryTierStats stats() const;
+  // What is present of each data set.
+  const DataSetUse& use() const;
   // Walks all its structures and returns what contradicts, empty if nothing does. For tests.
   std::string check() const;
 

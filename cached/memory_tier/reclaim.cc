@@ -24,6 +24,7 @@
 // favour of another region, so that a stuck reader does not starve a class. Each class waits for at most one
 // region.
 #include <algorithm>
+#include <tuple>
 
 #include "cached/memory_tier/impl.h"
 #include "cached/memory_tier/invariant.h"
@@ -253,6 +254,7 @@ void MemoryTier::Impl::compete(unsigned size_class, uint64_t now_ns) {
     if (age_ticks < kAgeFactor * own_age_ticks) return;
   }
   const uint32_t number = cheapest_region(giver);
+  if (store_.region(number).kept_count > 0) return;
   const unsigned obstacles = store_.region(number).obstacles();
   if (obstacles > 0 && c.order.evictable() > 0) return;  // not worth the wait
   if (c.incoming_region != kNoRegion) {
@@ -313,7 +315,7 @@ uint32_t MemoryTier::Impl::cheapest_region(unsigned size_class) {
   SizeClass& c = classes_[size_class];
   const auto cost = [this](uint32_t number) {
     const Region& region = store_.region(number);
-    return std::pair{region.obstacles(), unsigned{region.visited_count}};
+    return std::tuple{region.kept_count, region.obstacles(), unsigned{region.visited_count}};
   };
   const uint32_t victim = c.order.peek(store_);
   uint32_t best = victim == kNoSlot ? c.regions.front() : victim / kPagesPerRegion;

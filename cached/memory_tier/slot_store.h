@@ -42,6 +42,7 @@ struct SlotMeta {
   Retention retention = Retention::kMain;  // of a present slot: which list it stands in
   bool visited : 1 = false;                // touched since it was filled or last spared
   bool hazarded : 1 = false;               // true only during a scan
+  bool on_ssd : 1 = false;                 // an SSD was given the same bytes
 };
 static_assert(sizeof(SlotMeta) == 64);
 
@@ -61,6 +62,7 @@ struct Region {
   uint16_t held_count = 0;  // slots filling or pinned
   uint16_t limbo_count = 0;
   uint16_t visited_count = 0;
+  uint32_t kept_count = 0;  // pins that are keeps
   RegionState state = RegionState::kUnused;
   uint8_t size_class = 0;
   uint8_t target_class = 0;  // of a draining region
@@ -113,6 +115,7 @@ class SlotStore {
     region.slots = std::make_unique<SlotMeta[]>(count);
     region.slot_count = region.free_count = static_cast<uint16_t>(count);
     region.held_count = region.limbo_count = region.visited_count = 0;
+    region.kept_count = 0;
     region.size_class = static_cast<uint8_t>(size_class);
     region.state = RegionState::kActive;
   }

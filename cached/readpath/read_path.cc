@@ -14,6 +14,10 @@ constexpr unsigned kAttempts = 4;     // rounds of taking slots before a read go
 constexpr unsigned kSsdAttempts = 4;  // fetches from SSDs that may fail before a read goes through the buffer
 constexpr size_t kRefusedKept = 16'384;                 // blocks that wait for another chance to be written
 constexpr uint64_t kRunBytes = shm::kMaximumReadBytes;  // of one command
+constexpr uint64_t kFillPollNs = 2'000'000;             // between two looks for room
+constexpr uint64_t kWriterWaitNs = 2'000'000'000;       // before fill() goes on without the SSDs
+constexpr uint64_t kFillRepeats = 4;                    // times that a request is fetched at most
+constexpr unsigned kFillPatience = 200;                 // rounds without slots before fill() gives up
 
 uint32_t first_block(const ReadRequest& request) {
   return static_cast<uint32_t>(request.offset / shm::kBlockBytes);
@@ -141,6 +145,7 @@ io::Task<ReadResult> ReadPath::read(ReadRequest request) {
       origin::OpenedObject opened = co_await request.source->open(reactor_, request.handle, request.object);
       if (!opened.outcome.ok()) co_return ReadResult{.outcome = opened.outcome};
       reader = std::move(opened.reader);
+      if (opened.data_set != 0) request.data_set = opened.data_set;
       if (request.offset + request.length > reader->size())
         co_return ReadResult{.outcome = {.error = EINVAL}};
       continue;  // the world may have changed meanwhile
@@ -261,7 +266,8 @@ std::vector<ReadPath::Run> ReadPath::plan_fetches(const ReadRequest& request, co
     fetch->ticket = run.ticket;
     fetch->gate = need.ssd ? ssd_gates_[need.ssd->location.device].get() : origin_gate(request.volume);
     slots->erase(slot);
-    const shm::BlockKey key = key_of(request, need.block);
+    shm::BlockKey key = key_of(request, need.block);
+    if (need.ssd) key.data_set = need.ssd->data_set;
     if (ssd_.shard != nullptr) {
       ssd_.shard->note_lookup(key, need.ssd ? need.ssd->location.length_bytes : need.length,
                               need.ssd.has_value());
@@ -328,7 +334,9 @@ io::Task<void> ReadPath::fetch_from_ssd(const Run& run) {
   for (size_t i = 0; i < run.fetches.size(); ++i) {
     Fetch& fetch = *run.fetches[i];
     fetch.again = end != ssd_tier::ReadEnd::kOk;
-    if (!fetch.again) enter_memory(run.keys[i], fetch, retention_of(fetch, true));
+    if (fetch.again) continue;
+    enter_memory(run.keys[i], fetch, retention_of(fetch, true));
+    tier_.note_on_ssd(fetch.slot, run.keys[i]);
   }
 }
 
@@ -362,7 +370,7 @@ void ReadPath::publish_from_origin(const shm::BlockKey& key, Fetch& fetch) {
     tier_.forget_touches();
   const bool room = ssd_.writer->devices_have_room();
   const bool accepted = ssd_.writer->accepts(fetch.length);
-  const bool offered = accepted && ssd_.policy->admit(shm::hash_block(key), room);
+  const bool offered = accepted && (fetch.asked_for || ssd_.policy->admit(shm::hash_block(key), room));
   if (offered) ++fetch.waiters;  // the writer's pin
   enter_memory(key, fetch, retention_of(fetch, offered));
   if (offered) offer(key, fetch.slot, fetch.length);
@@ -466,6 +474,137 @@ void ReadPath::read_ahead(const ReadRequest& request, unsigned window) {
   io::spawn(prefetch(request));
 }
 
+void ReadPath::unkeep(memory_tier::SlotId slot) {
+  tier_.unkeep(slot);
+  slots_.notify();
+}
+
+std::vector<ReadPath::Need> ReadPath::needs_of_fill(const ReadRequest& request, bool keep) const {
+  std::vector<Need> needs = needs_of(request, true);
+  if (!keep) std::erase_if(needs, [](const Need& need) { return need.ssd.has_value(); });
+  return needs;
+}
+
+// Blocks that come faster than the SSDs take them would be in memory alone, and soon in nothing.
+io::Task<void> ReadPath::wait_for_writer() {
+  if (ssd_.writer == nullptr) co_return;
+  const uint64_t until_ns = reactor_.clock().monotonic_ns() + kWriterWaitNs;
+  while (!ssd_.writer->has_room() && reactor_.clock().monotonic_ns() < until_ns) {
+    co_await reactor_.sleep_until(reactor_.clock().monotonic_ns() + kFillPollNs);
+  }
+}
+
+void ReadPath::retag_blocks(const ReadRequest& request) {
+  for (uint32_t block = first_block(request); block <= last_block(request); ++block) {
+    const shm::BlockKey key = key_of(request, block);
+    if (const auto piece = tier_.find(key, wanted_span(request, block).begin)) tier_.retag(piece->slot, key);
+    if (ssd_.shard != nullptr) ssd_.shard->retag(key);
+  }
+}
+
+bool ReadPath::keep_blocks(const ReadRequest& request, FillResult* result) {
+  std::vector<memory_tier::MemoryTier::Piece> pieces;
+  for (uint32_t block = first_block(request); block <= last_block(request); ++block) {
+    const Span span = wanted_span(request, block);
+    const auto piece = tier_.find(key_of(request, block), span.begin);
+    if (!piece || piece->start + piece->length < span.end) return false;
+    pieces.push_back(*piece);
+  }
+  for (const memory_tier::MemoryTier::Piece& piece : pieces) {
+    tier_.keep(piece.slot);
+    result->kept.push_back(piece.slot);
+    result->kept_bytes += piece.length;
+  }
+  return true;
+}
+
+io::Task<FillResult> ReadPath::fill_step(ReadRequest request, std::shared_ptr<origin::ObjectReader> reader,
+                                         bool keep) {
+  FillResult result;
+  std::vector<Need> needs = needs_of_fill(request, keep);
+  complete_needs(reader, &needs);
+  uint64_t bytes = 0;
+  const auto over = std::ranges::find_if(needs, [&](const Need& need) {
+    bytes += need.length;
+    return bytes > std::max<uint64_t>(reader->run_bytes(), shm::kBlockBytes);
+  });
+  needs.erase(over, needs.end());
+  std::vector<uint32_t> lengths = lengths_of(needs);
+  std::vector<memory_tier::SlotId> slots = co_await slots_.take(std::move(lengths), options_.slot_wait_ns);
+  if (slots.empty()) {
+    result.outcome.error = EAGAIN;
+    co_return result;
+  }
+  // Others may have brought some of them meanwhile.
+  std::vector<Need> still = needs_of_fill(request, keep);
+  std::erase_if(still, [&](const Need& need) {
+    return std::ranges::find(needs, need.block, &Need::block) == needs.end();
+  });
+  complete_needs(reader, &still);
+  std::vector<Run> runs = plan_fetches(request, still, reader, &slots, Priority::kBackground);
+  std::vector<std::shared_ptr<Fetch>> fetches;
+  for (Run& run : runs) {
+    for (const std::shared_ptr<Fetch>& fetch : run.fetches) {
+      fetch->asked_for = true;
+      result.fetched_bytes += fetch->length;
+      fetches.push_back(fetch);
+    }
+    prefetching_bytes_ += run.length;
+  }
+  for (Run& run : runs) io::spawn(fetch_run(std::move(run)));
+  give_back(&slots);
+  for (const std::shared_ptr<Fetch>& fetch : fetches) {
+    co_await fetch->done;
+    if (!fetch->outcome.ok() && result.outcome.ok()) result.outcome = fetch->outcome;
+  }
+  co_return result;
+}
+
+io::Task<FillResult> ReadPath::fill(ReadRequest request, bool keep) {
+  FillResult result;
+  std::shared_ptr<origin::ObjectReader> reader;
+  unsigned starved = 0;
+  for (;;) {
+    const std::vector<Need> needs = needs_of_fill(request, keep);
+    if (needs.empty()) {
+      // What is on its way, by whomever, is waited for.
+      for (uint32_t block = first_block(request); block <= last_block(request); ++block) {
+        const Span span = wanted_span(request, block);
+        const std::shared_ptr<Fetch> fetch = in_flight_for(key_of(request, block), span.begin, span.end);
+        if (fetch) co_await fetch->done;
+      }
+      if (needs_of_fill(request, keep).empty() && (!keep || keep_blocks(request, &result))) break;
+      continue;
+    }
+    if (!reader) {
+      origin::OpenedObject opened = co_await request.source->open(reactor_, request.handle, request.object);
+      result.outcome = opened.outcome;
+      if (result.outcome.ok() && request.offset + request.length > opened.reader->size())
+        result.outcome.error = EINVAL;
+      if (!result.outcome.ok()) co_return result;
+      if (opened.data_set != 0) request.data_set = opened.data_set;
+      reader = std::move(opened.reader);
+      continue;
+    }
+    if (result.fetched_bytes > kFillRepeats * (request.length + 2 * shm::kBlockBytes)) {
+      // What came in was evicted at once: memory is too small for more.
+      if (keep) result.outcome.error = EAGAIN;
+      break;
+    }
+    co_await wait_for_writer();
+    const FillResult step = co_await fill_step(request, reader, keep);
+    result.fetched_bytes += step.fetched_bytes;
+    if (step.outcome.ok()) continue;
+    result.outcome = step.outcome;
+    if (step.outcome.error != EAGAIN || ++starved > kFillPatience) co_return result;
+    result.outcome = {};
+    co_await reactor_.sleep_until(reactor_.clock().monotonic_ns() + kFillPollNs);
+  }
+  retag_blocks(request);
+  result.present_bytes = request.length - std::min<uint64_t>(request.length, result.fetched_bytes);
+  co_return result;
+}
+
 io::Task<void> ReadPath::prefetch(ReadRequest request) {
   std::vector<Need> needs = needs_of(request, true);
   if (needs.empty()) co_return;
@@ -478,6 +617,7 @@ io::Task<void> ReadPath::prefetch(ReadRequest request) {
     origin::OpenedObject opened = co_await request.source->open(reactor_, request.handle, request.object);
     if (!opened.outcome.ok() || request.offset >= opened.reader->size()) co_return;
     reader = std::move(opened.reader);
+    if (opened.data_set != 0) request.data_set = opened.data_set;
     request.length =
         static_cast<uint32_t>(std::min<uint64_t>(request.length, reader->size() - request.offset));
     needs = needs_of(request, true);

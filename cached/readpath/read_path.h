@@ -73,6 +73,15 @@ struct ReadResult {
   uint64_t buffer_offset = 0;
 };
 
+// What fill() brought in.
+struct FillResult {
+  origin::Outcome outcome;
+  uint64_t present_bytes = 0;  // of the request that were there
+  uint64_t fetched_bytes = 0;  // content of the blocks that were fetched
+  std::vector<memory_tier::SlotId> kept = {};  // by which the blocks are kept, if that was asked for
+  uint64_t kept_bytes = 0;
+};
+
 struct ReadPathStats {
   uint64_t reads = 0;
   uint64_t fetched_blocks = 0;
@@ -115,6 +124,12 @@ class ReadPath {
   void set_send_ahead(SendAhead send) { send_ahead_ = std::move(send); }
   // Fetches a pack in the background, ahead of a stream that has `window` packs ahead of it.
   void read_ahead(const ReadRequest& request, unsigned window);
+  // Brings what the request wants into the cache, whole blocks, behind all foreground reads, and waits for it:
+  // for slots, for room in the SSDs' queue, for what is in flight. Unlike a hint it gives up only with an error;
+  // EAGAIN when slots cannot be had for long. Blocks go to the SSDs whatever the admission policy would say.
+  // What an SSD holds is left there, unless `keep`: then all blocks come into memory and stay until unkeep().
+  io::Task<FillResult> fill(ReadRequest request, bool keep);
+  void unkeep(memory_tier::SlotId slot);
   // Gives one pin back.
   void unpin(memory_tier::SlotId slot);
 
@@ -128,6 +143,7 @@ class ReadPath {
     io::Event done;
     origin::Outcome outcome;
     bool again = false;  // the SSD failed: look once more
+    bool asked_for = false;  // by fill(): the admission policy is not asked
     memory_tier::SlotId slot;
     uint32_t start = 0;  // in the block
     uint32_t length = 0;
@@ -177,6 +193,13 @@ class ReadPath {
               std::vector<memory_tier::SlotId>* slots, std::vector<BlockState>* states);
   // Fetches in the background what the origin's units hold besides the request.
   void fetch_units(const ReadRequest& request, const origin::ObjectReader& reader);
+  // Parts of fill(): what is to be fetched in one step; the wait for the SSDs' queue; the end.
+  std::vector<Need> needs_of_fill(const ReadRequest& request, bool keep) const;
+  io::Task<void> wait_for_writer();
+  io::Task<FillResult> fill_step(ReadRequest request, std::shared_ptr<origin::ObjectReader> reader, bool keep);
+  // Keeps the request's blocks. False: one is gone again.
+  bool keep_blocks(const ReadRequest& request, FillResult* result);
+  void retag_blocks(const ReadRequest& request);
   static std::vector<uint32_t> lengths_of(const std::vector<Need>& needs);
   bool slots_suffice(const std::vector<Need>& needs, const std::vector<memory_tier::SlotId>& slots) const;
   // Enters a Fetch with a slot of `slots` for each of `needs` into in_flight_ and groups them into commands.

@@ -38,6 +38,7 @@ Result<std::shared_ptr<Session>> Session::create(uint64_t id, const Peer& peer, 
     return Status::from_errno("cannot seal the memory of a session");
   }
   session->header()->geometry = session->geometry_;
+  session->header()->use_rows = shm::kUseRows;
   for (unsigned shard = 0; shard < shards; ++shard) {
     session->eventfds_.emplace_back(::eventfd(0, EFD_CLOEXEC));
     if (!session->eventfds_.back().valid()) return Status::from_errno("cannot make an eventfd for a session");
@@ -54,6 +55,20 @@ void Session::end_service(const std::string& why) {
   log_warning("session {} (pid {}, {}): {}; its service ends", id_, peer_.pid, printable(label_), why);
   const int socket = socket_.load(std::memory_order_acquire);
   if (socket >= 0) ::shutdown(socket, SHUT_RDWR);
+}
+
+void Session::add_uses(std::map<uint64_t, Use>* uses) const {
+  for (unsigned q = 0; q < geometry_.queue_count; ++q) {
+    for (unsigned i = 0; i < shm::kUseRows; ++i) {
+      const shm::UseRow& row = queue(q).use_row(i);
+      const uint64_t key = row.key.load(std::memory_order_acquire);
+      if (key == 0) continue;
+      Use& use = (*uses)[key];
+      use.reads += row.reads.load(std::memory_order_relaxed);
+      use.hit_bytes += row.hit_bytes.load(std::memory_order_relaxed);
+      use.miss_bytes += row.miss_bytes.load(std::memory_order_relaxed);
+    }
+  }
 }
 
 }  // namespace cached::server

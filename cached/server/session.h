@@ -12,6 +12,7 @@
 #include <sys/types.h>
 
 #include <atomic>
+#include <map>
 #include <memory>
 #include <string>
 #include <vector>
@@ -60,6 +61,15 @@ class Session {
     }
     return sum;
   }
+
+  // What the client says of who reads what: adds to `uses`, by shm::use_key(). At most so many keys as a client
+  // can write: kUseRows for each queue.
+  struct Use {
+    uint64_t reads = 0;
+    uint64_t hit_bytes = 0;
+    uint64_t miss_bytes = 0;
+  };
+  void add_uses(std::map<uint64_t, Use>* uses) const;
 
   // True while requests are served; false once the socket has closed or the client has broken the protocol.
   bool serving() const { return serving_.load(std::memory_order_relaxed); }

@@ -72,6 +72,7 @@ SessionServer::SessionServer(const Options& options, memory_tier::SharedMemory& 
       memory_(memory),
       shards_(std::move(shards)),
       volumes_(std::move(volumes)),
+      max_sessions_(options.max_sessions),
       past_counters_(static_cast<size_t>(shm::Counter::kCount)) {
   if (options_.group.empty()) return;
   if (const group* const found = ::getgrnam(options_.group.c_str())) trusted_gid_ = found->gr_gid;
@@ -119,6 +120,12 @@ std::vector<std::shared_ptr<Session>> SessionServer::sessions() const {
   std::vector<std::shared_ptr<Session>> sessions;
   for (const Live& live : live_) sessions.push_back(live.session);
   return sessions;
+}
+
+void SessionServer::reconfigure(std::map<std::string, volume::Volume*> volumes, unsigned max_sessions) {
+  const std::lock_guard lock(mutex_);
+  volumes_ = std::move(volumes);
+  max_sessions_ = max_sessions;
 }
 
 std::vector<uint64_t> SessionServer::past_counters() const {
@@ -283,13 +290,14 @@ Result<std::shared_ptr<Session>> SessionServer::admit(const Pending& pending, co
                               " may not attach; run as root or join the group " +
                               (options_.group.empty() ? "that daemon.group names" : options_.group));
   }
+  const std::lock_guard lock(mutex_);
   const auto volume = volumes_.find(checked->volume);
   if (volume == volumes_.end()) {
     return Status(ENOENT, "no volume \"" + printable(checked->volume) +
                               "\" is configured; `cachedctl volumes` lists those that are");
   }
-  if (live_.size() + asking_.size() >= options_.max_sessions) {
-    return Status(EUSERS, "all " + std::to_string(options_.max_sessions) +
+  if (live_.size() + asking_.size() >= max_sessions_) {
+    return Status(EUSERS, "all " + std::to_string(max_sessions_) +
                               " sessions are in use; raise daemon.max_sessions");
   }
   return Session::create(next_session_id_++, pending.peer, hello, volume->second,

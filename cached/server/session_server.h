@@ -42,6 +42,8 @@ class SessionServer {
 
   // The sessions now, ended ones included whose process still lives. Any thread.
   std::vector<std::shared_ptr<Session>> sessions() const;
+  // What may be mounted, and how many sessions there may be, from now on. Sessions that are there stay. Any thread.
+  void reconfigure(std::map<std::string, volume::Volume*> volumes, unsigned max_sessions);
   // Sums of the counters of sessions that are gone, in order of shm::Counter. Any thread.
   std::vector<uint64_t> past_counters() const;
 
@@ -88,18 +90,19 @@ class SessionServer {
   const Options options_;
   memory_tier::SharedMemory& memory_;
   const std::vector<Shard*> shards_;
-  const std::map<std::string, volume::Volume*> volumes_;
   int64_t trusted_gid_ = -1;
   UniqueFd lock_;
   UniqueFd listener_;
   UniqueFd stop_event_;
   std::unique_ptr<Greeter> greeter_;
   std::vector<Pending> pending_;
-  std::map<uint64_t, Asking> asking_;  // by session id
-  mutable std::mutex mutex_;           // guards live_ (changed by the thread only) and past_counters_
+  std::map<uint64_t, Asking> asking_;         // by session id
+  std::map<std::string, uint64_t> refusals_;  // when each was logged
+  mutable std::mutex mutex_;  // guards all below but the last two; live_ is changed by the thread only
+  std::map<std::string, volume::Volume*> volumes_;
+  unsigned max_sessions_;
   std::vector<Live> live_;
   std::vector<uint64_t> past_counters_;
-  std::map<std::string, uint64_t> refusals_;  // when each was logged
   uint64_t next_session_id_ = 1;
   std::thread thread_;
 };

@@ -16,6 +16,7 @@ namespace cached::server {
 namespace {
 
 constexpr unsigned kPrefetchesPerQueue = 8;
+constexpr uint64_t kRegionsAtOnce = 64;  // of one step of an eviction: a thousand blocks, some ten thousand small files
 
 // A private copy of an entry that the client may change while we read it: each word is loaded once, and what
 // was checked is what is used.
@@ -135,6 +136,46 @@ void Shard::remove_session(uint64_t session_id) {
 
 ShardStats Shard::stats() const {
   return {tier_->stats(), read_path_->stats(), requests_, violations_, running_};
+}
+
+ShardDataSetUse Shard::data_set_use() const {
+  ShardDataSetUse use{tier_->use().by_tag(), {}};
+  if (ssd_ != nullptr) use.ssd = ssd_->shard(options_.index).use().by_tag();
+  return use;
+}
+
+EvictCount Shard::evict_block(const shm::BlockKey& key, bool dry_run) {
+  const memory_tier::MemoryTier::Evicted evicted = tier_->evict_block(key, dry_run);
+  EvictCount count{evicted.pieces, evicted.bytes, 0};
+  if (ssd_ == nullptr) return count;
+  const ssd_tier::SsdIndex::Removed removed = ssd_->shard(options_.index).evict(key, dry_run);
+  count.blocks += removed.entries;
+  count.ssd_bytes = removed.bytes;
+  return count;
+}
+
+io::Task<EvictCount> Shard::evict_matching(std::function<bool(uint16_t)> matches, uint64_t idle_ns, bool dry_run,
+                                           const std::atomic<bool>& cancelled) {
+  EvictCount count;
+  const uint64_t regions = tier_->stats().regions;
+  const auto in_memory = [&](const shm::BlockKey& key, uint64_t unused_ns) {
+    return unused_ns >= idle_ns && matches(key.data_set);
+  };
+  for (uint64_t first = 0; first < regions && !cancelled; first += kRegionsAtOnce) {
+    const auto evicted = tier_->evict_if(in_memory, dry_run, first, kRegionsAtOnce);
+    count += {evicted.pieces, evicted.bytes, 0};
+    co_await reactor_->nop();
+  }
+  const unsigned devices = ssd_ == nullptr ? 0 : ssd_->shard(options_.index).device_count();
+  for (unsigned device = 0; device < devices; ++device) {
+    ssd_tier::SsdShard& shard = ssd_->shard(options_.index);
+    for (uint32_t segment = 0; segment < shard.segment_count(device) && !cancelled; ++segment) {
+      const auto removed = shard.evict_in_segment(device, segment, matches, idle_ns, dry_run);
+      count += {removed.entries, 0, removed.bytes};
+      if (removed.entries > 0) co_await reactor_->nop();
+    }
+  }
+  co_return count;
 }
 
 ShardSsdStats Shard::ssd_stats() const {

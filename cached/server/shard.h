@@ -6,6 +6,7 @@
 // serves the queue.
 #pragma once
 
+#include <atomic>
 #include <functional>
 #include <memory>
 #include <unordered_map>
@@ -40,6 +41,25 @@ struct ShardSsdStats {
       segments;  // by device; zeros where another shard is its home
 };
 
+// What an eviction took out, or would.
+struct EvictCount {
+  uint64_t blocks = 0;  // or pieces of them, in both tiers
+  uint64_t memory_bytes = 0;
+  uint64_t ssd_bytes = 0;
+  EvictCount& operator+=(const EvictCount& other) {
+    blocks += other.blocks;
+    memory_bytes += other.memory_bytes;
+    ssd_bytes += other.ssd_bytes;
+    return *this;
+  }
+};
+
+// What a shard's tiers hold of each data set, by tag.
+struct ShardDataSetUse {
+  std::vector<memory_tier::DataSetCount> memory;
+  std::vector<memory_tier::DataSetCount> ssd;
+};
+
 class Shard {
  public:
   struct Options {
@@ -70,6 +90,13 @@ class Shard {
   void remove_session(uint64_t session_id);
   ShardStats stats() const;
   ShardSsdStats ssd_stats() const;
+  ShardDataSetUse data_set_use() const;
+  // Takes a block, which is the shard's, out of both tiers unless it is pinned; with `dry_run` only counts.
+  EvictCount evict_block(const shm::BlockKey& key, bool dry_run);
+  // The same for all blocks of data sets that `matches` and that were not used for `idle_ns`, in small steps
+  // that let others run. Ends early when `cancelled` becomes true. Ends on the shard's thread.
+  io::Task<EvictCount> evict_matching(std::function<bool(uint16_t)> matches, uint64_t idle_ns, bool dry_run,
+                                      const std::atomic<bool>& cancelled);
 
  private:
   // Slots that a READ left pinned, until RELEASE.

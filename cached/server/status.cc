@@ -3,7 +3,11 @@
 
 #include <unistd.h>
 
-#include <future>
+#include <algorithm>
+#include <iterator>
+#include <map>
+
+#include "cached/server/ask_shards.h"
 
 namespace cached::server {
 namespace {
@@ -29,36 +33,119 @@ constexpr NamedCounter kCounters[] = {
     {"wakeups", shm::Counter::kWakeups},
 };
 
+constexpr NamedCounter kTopCounters[] = {
+    {"reads", shm::Counter::kReads},     {"read_bytes", shm::Counter::kReadBytes},
+    {"hits", shm::Counter::kHits},       {"hit_bytes", shm::Counter::kHitBytes},
+    {"misses", shm::Counter::kMisses},   {"miss_bytes", shm::Counter::kMissBytes},
+    {"lookups", shm::Counter::kLookups},
+};
+
+constexpr size_t kUsersShown = 1000;
+constexpr uint32_t kOtherUsers = UINT32_MAX;  // whom a client's or our own table had no room for
+
+void add_use(const Session::Use& use, Session::Use* sum) {
+  sum->reads += use.reads;
+  sum->hit_bytes += use.hit_bytes;
+  sum->miss_bytes += use.miss_bytes;
+}
+
+json use_json(const Session::Use& use) {
+  return {{"reads", use.reads},
+          {"read_bytes", use.hit_bytes + use.miss_bytes},
+          {"hit_bytes", use.hit_bytes},
+          {"miss_bytes", use.miss_bytes}};
+}
+
+double ratio_of(uint64_t part, uint64_t rest) {
+  return part + rest == 0 ? 0 : static_cast<double>(part) / static_cast<double>(part + rest);
+}
+
+// What was read between two samples, and what of it memory and the origin gave. A session that ended between
+// them takes counters along that a sample saw only in part; differences below 0 are shown as 0.
+json traffic_json(const TrafficSample& from, const TrafficSample& to) {
+  const auto between = [](uint64_t before, uint64_t after) { return after - std::min(before, after); };
+  const uint64_t hits = between(from.hits, to.hits);
+  const uint64_t hit_bytes = between(from.hit_bytes, to.hit_bytes);
+  const uint64_t misses = between(from.misses, to.misses);
+  const uint64_t miss_bytes = between(from.miss_bytes, to.miss_bytes);
+  const uint64_t read_bytes = between(from.read_bytes, to.read_bytes);
+  const uint64_t origin_bytes = between(from.origin_bytes, to.origin_bytes);
+  return {{"seconds", static_cast<double>(to.at_ns - from.at_ns) / static_cast<double>(kNanosecondsPerSecond)},
+          {"reads", between(from.reads, to.reads)},
+          {"read_bytes", read_bytes},
+          {"hits", hits},
+          {"hit_bytes", hit_bytes},
+          {"misses", misses},
+          {"miss_bytes", miss_bytes},
+          {"hit_ratio_requests", ratio_of(hits, misses)},
+          {"hit_ratio_bytes", ratio_of(hit_bytes, miss_bytes)},
+          {"origin_reads", between(from.origin_reads, to.origin_reads)},
+          {"origin_bytes", origin_bytes},
+          {"saved_bytes", read_bytes - std::min(read_bytes, origin_bytes)}};
+}
+
 }  // namespace
 
 StatusReporter::StatusReporter(memory_tier::SharedMemory& memory, memory_tier::NameTable& names,
                                std::vector<Shard*> shards, std::vector<volume::Volume*> volumes,
-                               SessionServer& sessions, SsdReporter& ssd)
+                               SessionServer& sessions, SsdReporter& ssd, const CurrentDataSets& sets)
     : memory_(memory),
       names_(names),
       shards_(std::move(shards)),
-      volumes_(std::move(volumes)),
       sessions_(sessions),
       ssd_(ssd),
-      started_ns_(system_clock().monotonic_ns()) {}
+      sets_(sets),
+      started_ns_(system_clock().monotonic_ns()),
+      volumes_(std::move(volumes)) {}
+
+void StatusReporter::set_volumes(std::vector<volume::Volume*> current, std::vector<volume::Volume*> retired) {
+  const std::lock_guard lock(mutex_);
+  volumes_ = std::move(current);
+  retired_volumes_ = std::move(retired);
+}
+
+std::vector<volume::Volume*> StatusReporter::all_volumes() const {
+  const std::lock_guard lock(mutex_);
+  std::vector<volume::Volume*> all = volumes_;
+  all.insert(all.end(), retired_volumes_.begin(), retired_volumes_.end());
+  return all;
+}
+
+TrafficSample StatusReporter::traffic() const {
+  std::vector<uint64_t> sums = sessions_.past_counters();
+  for (const std::shared_ptr<Session>& session : sessions_.sessions()) {
+    for (size_t i = 0; i < sums.size(); ++i) sums[i] += session->counter(static_cast<shm::Counter>(i));
+  }
+  const auto sum = [&sums](shm::Counter counter) { return sums[static_cast<size_t>(counter)]; };
+  TrafficSample sample{.at_ns = system_clock().monotonic_ns(),
+                       .reads = sum(shm::Counter::kReads),
+                       .read_bytes = sum(shm::Counter::kReadBytes),
+                       .hits = sum(shm::Counter::kHits),
+                       .hit_bytes = sum(shm::Counter::kHitBytes),
+                       .misses = sum(shm::Counter::kMisses),
+                       .miss_bytes = sum(shm::Counter::kMissBytes)};
+  for (const volume::Volume* const volume : all_volumes()) {
+    sample.origin_reads += volume->origin_counters().reads;
+    sample.origin_bytes += volume->origin_counters().read_bytes;
+  }
+  return sample;
+}
+
+void StatusReporter::sample() {
+  samples_.push_back(traffic());
+  if (samples_.size() > kSamplesKept) samples_.pop_front();
+}
 
 Result<StatusReporter::Collected> StatusReporter::collect() {
   Collected collected;
-  for (Shard* const shard : shards_) {
-    // Shared, because a shard that answers too late still writes to it.
-    auto answer = std::make_shared<std::promise<std::pair<ShardStats, memory_tier::NameTableStats>>>();
-    auto future = answer->get_future();
-    const bool owns_names = shard == shards_.front();
-    shard->reactor().post([this, shard, owns_names, answer] {
-      answer->set_value({shard->stats(), owns_names ? names_.stats() : memory_tier::NameTableStats{}});
-    });
-    if (future.wait_for(std::chrono::seconds(1)) != std::future_status::ready) {
-      return Status(EIO, "a shard does not answer; the daemon is overloaded or hangs");
-    }
-    auto [stats, names] = future.get();
-    collected.shards.push_back(stats);
-    if (owns_names) collected.names = names;
-  }
+  Result<std::vector<ShardStats>> shards =
+      ask_shards(shards_, [](const Shard& shard) { return shard.stats(); });
+  if (!shards.ok()) return shards.status();
+  collected.shards = std::move(shards).value();
+  // The name table is the first shard's.
+  const auto names = ask_shards({shards_.front()}, [table = &names_](const Shard&) { return table->stats(); });
+  if (!names.ok()) return names.status();
+  collected.names = names->front();
   return collected;
 }
 
@@ -66,8 +153,15 @@ json StatusReporter::volume_list() {
   std::map<const volume::Volume*, unsigned> uses;
   for (const std::shared_ptr<Session>& session : sessions_.sessions())
     uses[session->volume()] += session->serving() ? 1 : 0;
+  std::vector<volume::Volume*> current;
+  {
+    const std::lock_guard lock(mutex_);
+    current = volumes_;
+  }
   json list = json::array();
-  for (volume::Volume* const volume : volumes_) {
+  for (volume::Volume* const volume : all_volumes()) {
+    // One that a reload took away is told of as long as it is mounted.
+    if (uses[volume] == 0 && std::ranges::find(current, volume) == current.end()) continue;
     const shm::VolumeStatistics statistics = volume->known_statistics();
     list.push_back({{"name", volume->name()},
                     {"source", volume->source()},
@@ -76,6 +170,7 @@ json StatusReporter::volume_list() {
                     {"files", statistics.files},
                     {"counted", statistics.complete != 0},
                     {"sessions", uses[volume]},
+                    {"mountable", std::ranges::find(current, volume) != current.end()},
                     {"trouble", volume->trouble()}});
   }
   return list;
@@ -108,7 +203,7 @@ Result<json> StatusReporter::status() {
   uint64_t origin_bytes = 0;
   uint64_t origin_errors = 0;
   uint64_t origin_in_flight = 0;
-  for (const volume::Volume* const volume : volumes_) {
+  for (const volume::Volume* const volume : all_volumes()) {
     const origin::OriginCounters& counters = volume->origin_counters();
     origin_reads += counters.reads;
     origin_bytes += counters.read_bytes;
@@ -123,6 +218,7 @@ Result<json> StatusReporter::status() {
     for (const std::shared_ptr<Session>& session : sessions) sum += session->counter(counter.counter);
     clients[counter.name] = sum;
   }
+  const TrafficSample now = traffic();
   const uint64_t uptime_ns = system_clock().monotonic_ns() - started_ns_;
   char instance[17];
   std::snprintf(instance, sizeof instance, "%016lx",
@@ -158,6 +254,9 @@ Result<json> StatusReporter::status() {
                 {"prefetch_dropped", reads.prefetch_dropped},
                 {"buffer_answers", reads.buffer_answers}}},
               {"clients", clients},
+              {"traffic",
+               {{"total", traffic_json({.at_ns = started_ns_}, now)},
+                {"recent", traffic_json(samples_.empty() ? TrafficSample{.at_ns = started_ns_} : samples_.front(), now)}}},
               {"sessions", sessions.size()},
               {"volumes", volume_list()}};
   if (!ssd->is_null()) answer["ssd"] = std::move(ssd).value();
@@ -181,6 +280,50 @@ Result<json> StatusReporter::sessions() {
     list.push_back(std::move(entry));
   }
   return json{{"sessions", list}};
+}
+
+Result<json> StatusReporter::top() {
+  std::map<uint64_t, Session::Use> uses;
+  json mounts = json::array();
+  for (const std::shared_ptr<Session>& session : sessions_.sessions()) {
+    session->add_uses(&uses);
+    json entry{{"id", session->id()},
+               {"pid", session->peer().pid},
+               {"uid", session->peer().uid},
+               {"volume", session->volume()->name()},
+               {"label", session->label()}};
+    for (const NamedCounter& counter : kTopCounters) entry[counter.name] = session->counter(counter.counter);
+    mounts.push_back(std::move(entry));
+  }
+  std::map<uint32_t, Session::Use> users;
+  std::map<uint16_t, Session::Use> tags;
+  for (const auto& [key, use] : uses) {
+    // Clients write the keys: so many users are shown, the others together.
+    const auto uid = static_cast<uint32_t>(key >> 32);
+    add_use(use, &users[users.size() < kUsersShown || users.contains(uid) ? uid : kOtherUsers]);
+    add_use(use, &tags[static_cast<uint16_t>(key >> 16)]);
+  }
+  json user_list = json::array();
+  for (const auto& [uid, use] : users) {
+    json entry = use_json(use);
+    entry["uid"] = uid;
+    user_list.push_back(std::move(entry));
+  }
+  json set_list = json::array();
+  const std::shared_ptr<const dataset::DataSets> sets = sets_.load();
+  for (const dataset::DataSet& set : sets->list()) {
+    Session::Use sum;
+    for (const uint16_t tag : set.tags) {
+      if (tags.contains(tag)) add_use(tags.at(tag), &sum);
+    }
+    json entry = use_json(sum);
+    entry["name"] = set.name;
+    set_list.push_back(std::move(entry));
+  }
+  return json{{"at_ns", system_clock().monotonic_ns()},
+              {"mounts", mounts},
+              {"users", user_list},
+              {"data_sets", set_list}};
 }
 
 Result<json> StatusReporter::volumes() {

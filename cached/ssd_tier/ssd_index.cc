@@ -18,11 +18,14 @@ Location location_of(const IndexEntry& entry, const Layout& layout) {
   return {entry.device, layout.segment_of(entry.offset_bytes()), entry.offset_bytes(), entry.length_bytes()};
 }
 
+memory_tier::DataSetCount count_of(const IndexEntry& entry) {
+  return {1, entry.length_bytes(), entry.head, 0};
+}
+
 }  // namespace
 
-SsdIndex::SsdIndex(uint64_t limit_bytes, OnRemoved on_removed)
+SsdIndex::SsdIndex(uint64_t limit_bytes)
     : limit_bytes_(std::max(limit_bytes, kMinimumLimitBytes)),
-      on_removed_(std::move(on_removed)),
       entries_(limit_bytes_),
       table_(limit_bytes_ / kExpectedEntryBytes) {}
 
@@ -82,13 +85,22 @@ std::optional<Found> SsdIndex::find(const shm::BlockKey& key) const {
   const EntryRef* const ref = table_.find(entries_, ReferenceTable::split(shm::hash_block(key)));
   if (ref == nullptr) return std::nullopt;
   const IndexEntry& entry = entries_[*ref];
-  Found found{location_of(entry, devices_[entry.device].layout), {}};
+  Found found{location_of(entry, devices_[entry.device].layout), {}, entry.data_set};
   std::copy_n(entries_.checksums(*ref), EntrySlabs::chunks(*ref), found.checksums.begin());
   return found;
 }
 
 bool SsdIndex::contains(const shm::BlockKey& key) const {
   return table_.find(entries_, ReferenceTable::split(shm::hash_block(key))) != nullptr;
+}
+
+void SsdIndex::retag(const shm::BlockKey& key) {
+  const EntryRef* const ref = table_.find(entries_, ReferenceTable::split(shm::hash_block(key)));
+  if (ref == nullptr) return;
+  IndexEntry& entry = entries_[*ref];
+  use_.remove(entry.data_set, count_of(entry));
+  entry.data_set = key.data_set;
+  use_.add(entry.data_set, count_of(entry));
 }
 
 bool SsdIndex::remove(const shm::BlockKey& key, const Location& location) {
@@ -100,6 +112,33 @@ bool SsdIndex::remove(const shm::BlockKey& key, const Location& location) {
   mark_removed(entry);
   table_.erase(hash.fingerprint, *ref);
   return true;
+}
+
+SsdIndex::Removed SsdIndex::evict(const shm::BlockKey& key, bool dry_run) {
+  const ReferenceTable::Hash hash = ReferenceTable::split(shm::hash_block(key));
+  const EntryRef* const ref = table_.find(entries_, hash);
+  if (ref == nullptr) return {};
+  IndexEntry& entry = entries_[*ref];
+  const Removed removed{1, entry.length_bytes()};
+  if (dry_run) return removed;
+  mark_removed(entry);
+  table_.erase(hash.fingerprint, *ref);
+  return removed;
+}
+
+SsdIndex::Removed SsdIndex::evict_in_segment(uint32_t device, uint32_t segment,
+                                             const std::function<bool(uint16_t)>& matches, bool dry_run) {
+  Removed removed;
+  for (EntryRef ref = devices_[device].segments[segment].first; ref != kNoEntry; ref = entries_[ref].next) {
+    IndexEntry& entry = entries_[ref];
+    if (entry.removed != 0 || !matches(entry.data_set)) continue;
+    ++removed.entries;
+    removed.bytes += entry.length_bytes();
+    if (dry_run) continue;
+    table_.erase(entry.fingerprint(), ref);
+    mark_removed(entry);
+  }
+  return removed;
 }
 
 SsdIndex::Removed SsdIndex::drop_segment(uint32_t device, uint32_t segment) {
@@ -154,6 +193,7 @@ EntryRef SsdIndex::make_entry(const shm::BlockKey& key, uint64_t fingerprint, co
   entry.device = location.device & 0x3f;
   entry.length_less_one = (location.length_bytes - 1) & 0x1ffff;
   entry.removed = 0;
+  entry.head = key.block == 0 ? 1 : 0;
   entry.spare = 0;
   entry.next = std::exchange(segment.first, ref);
   std::copy_n(checksums.begin(), chunks, entries_.checksums(ref));
@@ -163,6 +203,7 @@ EntryRef SsdIndex::make_entry(const shm::BlockKey& key, uint64_t fingerprint, co
   segment.live_bytes += location.length_bytes;
   bytes_live_ += location.length_bytes;
   ++entry_count_;
+  use_.add(entry.data_set, count_of(entry));
   return ref;
 }
 
@@ -174,7 +215,7 @@ void SsdIndex::mark_removed(IndexEntry& entry) {
   segment_of(entry).live_bytes -= entry.length_bytes();
   bytes_live_ -= entry.length_bytes();
   --entry_count_;
-  if (on_removed_) on_removed_(entry.data_set, entry.length_bytes());
+  use_.remove(entry.data_set, count_of(entry));
 }
 
 }  // namespace cached::ssd_tier

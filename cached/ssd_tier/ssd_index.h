@@ -35,6 +35,7 @@
 #include <span>
 #include <vector>
 
+#include "cached/memory_tier/data_set_use.h"
 #include "cached/ssd_tier/entry_slabs.h"
 #include "cached/ssd_tier/format.h"
 #include "cached/ssd_tier/reference_table.h"
@@ -56,6 +57,7 @@ struct Location {
 struct Found {
   Location location;
   Checksums checksums{};  // beyond chunks_of(length_bytes): 0
+  uint16_t data_set = 0;
 };
 
 // An entry that was found on a device at the start.
@@ -68,18 +70,14 @@ struct RecoveredEntry {
 
 class SsdIndex {
  public:
-  // Told of every entry that leaves the index, whatever the reason: replaced, removed, its segment dropped.
-  // Must not call the index. On the thread of the call that removes it.
-  using OnRemoved = std::function<void(uint16_t data_set, uint32_t length_bytes)>;
-
-  // Takes at most `limit_bytes` (memory_bytes()), at least kMinimumLimitBytes. `on_removed` may be empty.
-  SsdIndex(uint64_t limit_bytes, OnRemoved on_removed);
+  // Takes at most `limit_bytes` (memory_bytes()), at least kMinimumLimitBytes.
+  explicit SsdIndex(uint64_t limit_bytes);
   SsdIndex(const SsdIndex&) = delete;
   SsdIndex& operator=(const SsdIndex&) = delete;
 
   static constexpr uint64_t kMinimumLimitBytes = 4 * kMiB;
 
-  // Makes device number `device` known, which must not be. Before its first entry. Takes 8 bytes a segment.
+  // Makes device number `device` known, which must not be. Before its first entry. Takes 12 bytes a segment.
   void add_device(uint32_t device, const Layout& layout);
 
   // Puts `key` at `location`, which lies in a segment of a known device; an older entry of the key is
@@ -100,6 +98,9 @@ class SsdIndex {
   std::optional<Found> find(const shm::BlockKey& key) const;
   bool contains(const shm::BlockKey& key) const;
 
+  // `key`, if it is here, belongs to `key.data_set` from now on.
+  void retag(const shm::BlockKey& key);
+
   // Removes `key` if it still is at `location` (device and offset). Whether it was.
   bool remove(const shm::BlockKey& key, const Location& location);
 
@@ -113,6 +114,16 @@ class SsdIndex {
   // entries): a shard that serves readers drops segment by segment before.
   Removed drop_device(uint32_t device);
 
+  // Takes `key` out; with `dry_run` only says what that would be.
+  Removed evict(const shm::BlockKey& key, bool dry_run);
+  // The same for the entries of a segment whose data set `matches`.
+  Removed evict_in_segment(uint32_t device, uint32_t segment, const std::function<bool(uint16_t)>& matches, bool dry_run);
+  // Segments of a device; 0 if it is not known.
+  uint32_t segment_count(uint32_t device) const { return static_cast<uint32_t>(devices_[device].segments.size()); }
+  // An entry of the segment was read or written at `now_s`, seconds of whatever clock; the last such time.
+  void note_use(uint32_t device, uint32_t segment, uint32_t now_s) { devices_[device].segments[segment].used_at_s = now_s; }
+  uint32_t used_at_s(uint32_t device, uint32_t segment) const { return devices_[device].segments[segment].used_at_s; }
+
   struct DeviceTotals {
     uint64_t entries = 0;
     uint64_t bytes = 0;
@@ -124,6 +135,8 @@ class SsdIndex {
     return devices_[device].segments[segment].live_bytes;
   }
 
+  // What is here of each data set.
+  const memory_tier::DataSetUse& use() const { return use_; }
   uint64_t entries() const { return entry_count_; }
   // Sum of the lengths of all entries.
   uint64_t bytes_live() const { return bytes_live_; }
@@ -137,6 +150,7 @@ class SsdIndex {
   struct Segment {
     EntryRef first = kNoEntry;  // of the chain, removed entries included
     uint32_t live_bytes = 0;
+    uint32_t used_at_s = 0;
   };
   struct Device {
     Layout layout;
@@ -154,10 +168,10 @@ class SsdIndex {
   void mark_removed(IndexEntry& entry);
 
   const uint64_t limit_bytes_;
-  const OnRemoved on_removed_;
   EntrySlabs entries_;
   ReferenceTable table_;
   std::array<Device, kMaximumDevices> devices_;
+  memory_tier::DataSetUse use_;
   uint64_t segment_list_bytes_ = 0;
   uint64_t expected_entries_ = 0;
   uint64_t entry_count_ = 0;

@@ -20,7 +20,7 @@ SsdShard::SsdShard(io::Reactor& reactor, const Options& options, AdmissionPolicy
       options_(options),
       policy_(policy),
       lanes_(devices.size()),
-      index_(std::max(options.index_limit_bytes, SsdIndex::kMinimumLimitBytes), {}) {
+      index_(std::max(options.index_limit_bytes, SsdIndex::kMinimumLimitBytes)) {
   for (size_t i = 0; i < devices.size(); ++i) lanes_[i].log = devices[i];
 }
 
@@ -107,6 +107,7 @@ io::Task<ReadEnd> SsdShard::read(std::vector<ReadPiece> pieces, std::function<vo
 
 void SsdShard::count_hits(Lane& lane, uint32_t segment, const std::vector<ReadPiece>& pieces) {
   stats_.hits += pieces.size();
+  index_.note_use(lane.log->number(), segment, now_s());
   for (const ReadPiece& piece : pieces) {
     stats_.hit_bytes += piece.length;
     lane.log->count_reference(segment, piece.length);
@@ -186,11 +187,20 @@ void SsdShard::drop(const Plan& plan, const std::vector<ReadPiece>& pieces) {
 
 bool SsdShard::insert(const shm::BlockKey& key, const Location& location, const Checksums& checksums) {
   index_full_ = !index_.insert(key, location, checksums);
+  index_.note_use(location.device, location.segment, now_s());
   return !index_full_;
 }
 
 void SsdShard::insert_recovered(std::span<const RecoveredEntry> entries) {
   index_full_ = !index_.insert_unknown(entries);
+}
+
+SsdIndex::Removed SsdShard::evict_in_segment(unsigned device, uint32_t segment,
+                                             const std::function<bool(uint16_t)>& matches, uint64_t idle_ns,
+                                             bool dry_run) {
+  const uint64_t idle_s = idle_ns / kNanosecondsPerSecond;
+  if (now_s() - index_.used_at_s(device, segment) < idle_s) return {};
+  return index_.evict_in_segment(device, segment, matches, dry_run);
 }
 
 io::Task<void> SsdShard::drop_segment(unsigned device, uint32_t segment) {

@@ -72,6 +72,17 @@ class SsdShard {
   std::optional<Found> find(const shm::BlockKey& key) const;
   // A read missed memory and asked for a block of `block_bytes`: what the policy learns from.
   void note_lookup(const shm::BlockKey& key, uint32_t block_bytes, bool hit);
+  // For accounting: the block belongs to `key.data_set` now, if it is on a device.
+  void retag(const shm::BlockKey& key) { index_.retag(key); }
+  // Takes a block out of the shard's index; with `dry_run` only says what that would be. What lies on the
+  // device stays there until its segment is written anew, so a start before that finds it again.
+  SsdIndex::Removed evict(const shm::BlockKey& key, bool dry_run) { return index_.evict(key, dry_run); }
+  // The same for the entries of a segment whose data set `matches`, if none of the segment's was used for
+  // `idle_ns`.
+  SsdIndex::Removed evict_in_segment(unsigned device, uint32_t segment, const std::function<bool(uint16_t)>& matches,
+                                     uint64_t idle_ns, bool dry_run);
+  uint32_t segment_count(unsigned device) const { return index_.segment_count(device); }
+  unsigned device_count() const { return static_cast<unsigned>(lanes_.size()); }
   // Whether `next` starts where `entry` ends, so that one command reads both.
   bool adjacent(const Found& entry, const Found& next) const;
 
@@ -88,7 +99,11 @@ class SsdShard {
   // The index refused an entry since the last segment was dropped.
   bool index_full() const { return index_full_; }
   // The device is about to deliver entries. Before the first one.
-  void add_device(unsigned device, const Layout& layout) { index_.add_device(device, layout); }
+  void add_device(unsigned device, const Layout& layout) {
+    index_.add_device(device, layout);
+    // Nobody knows when what is found there was used: it begins to age now.
+    for (uint32_t segment = 0; segment < layout.segment_count; ++segment) index_.note_use(device, segment, now_s());
+  }
   // Called on any shard's coroutine, which has hopped here: forgets what lies in the segment and waits for
   // the shard's commands there.
   io::Task<void> drop_segment(unsigned device, uint32_t segment);
@@ -98,6 +113,8 @@ class SsdShard {
 
   io::Reactor& reactor() { return reactor_; }
   const SsdShardStats& stats();
+  // What the shard's index has of each data set.
+  const memory_tier::DataSetUse& use() const { return index_.use(); }
   SsdIndex::DeviceTotals totals(unsigned device) const { return index_.device_totals(device); }
   // Latency of reads of a device, microseconds, as the caller met it.
   const Histogram& read_latency_us(unsigned device) const { return lanes_[device].latency_us; }
@@ -138,6 +155,7 @@ class SsdShard {
   io::Task<void> run(unsigned device, uint32_t segment, CommandPointer command);
   io::Task<void> watch(unsigned device);
   bool verify(const Plan& plan, const std::vector<ReadPiece>& pieces);
+  uint32_t now_s() const { return static_cast<uint32_t>(reactor_.clock().monotonic_ns() / kNanosecondsPerSecond); }
   void count_hits(Lane& lane, uint32_t segment, const std::vector<ReadPiece>& pieces);
   void drop(const Plan& plan, const std::vector<ReadPiece>& pieces);
 

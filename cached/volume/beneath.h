@@ -94,6 +94,8 @@ class Beneath {
 
   // O_PATH, owned here; -1 with errno while it is not open.
   int root_fd() const;
+  // The directory at `path`, as O_PATH. errno, ENOTDIR.
+  Result<UniqueFd> open_directory(const std::string& path) const;
 
  private:
   static constexpr std::chrono::seconds kOpenLimit{5};

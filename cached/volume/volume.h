@@ -6,7 +6,9 @@
 // table on the way.
 #pragma once
 
+#include <atomic>
 #include <cstdint>
+#include <memory>
 #include <string>
 #include <vector>
 
@@ -14,6 +16,7 @@
 #include "cached/io/task.h"
 #include "cached/origin/dir_file.h"
 #include "cached/origin/source.h"
+#include "cached/volume/data_set_map.h"
 #include "shm/file_map.h"
 #include "shm/types.h"
 
@@ -56,6 +59,13 @@ struct MapAnswer {
   std::vector<shm::MapPiece> pieces = {};
 };
 
+// What lies below a directory at the origin.
+struct TreeTotals {
+  uint64_t bytes = 0;
+  uint64_t files = 0;    // regular ones
+  bool counted = false;  // false: nothing is known, or the first count is still going on
+};
+
 class Volume : public origin::Source {
  public:
   // Immutable for the volume's life; any thread.
@@ -95,6 +105,20 @@ class Volume : public origin::Source {
   // The longest that a request may take because the source does not answer; 0: nothing that clients have to
   // wait longer for than they do for the daemon. Immutable; any thread.
   virtual uint32_t answer_timeout_ms() const { return 0; }
+  // What lies below the directory `path` (empty: the root), as counted last. Asking begins a count in the
+  // background if there is none or it is old. Any thread; may block for a call at the origin.
+  // Kinds that cannot count say so.
+  virtual TreeTotals tree_totals(const std::string& path) {
+    static_cast<void>(path);
+    return {};
+  }
+
+  // Which of its places belong to which data set, from now on. Any thread.
+  void set_data_sets(std::shared_ptr<const DataSetMap> map) { data_sets_.store(std::move(map)); }
+  std::shared_ptr<const DataSetMap> data_sets() const { return data_sets_.load(); }
+
+ private:
+  std::atomic<std::shared_ptr<const DataSetMap>> data_sets_{std::make_shared<const DataSetMap>()};
 };
 
 inline io::Task<MapAnswer> Volume::file_map(io::Reactor&, shm::Handle, shm::ObjectId, uint64_t) {

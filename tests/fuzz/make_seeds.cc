@@ -93,6 +93,24 @@ bool write_juicefs_seeds(const std::filesystem::path& directory) {
   return true;
 }
 
+bool write_control_seeds(const std::filesystem::path& directory) {
+  const char* const requests[] = {
+      R"({"command":"status"})",
+      R"({"command":"drain","device":"/dev/nvme7n1"})",
+      R"({"command":"du","data_set":"speech"})",
+      R"({"command":"warm","path":"data:/a/b","rate_bytes_per_s":1048576,"parallel":16,"verify":true})",
+      R"({"command":"evict","path":"data:/","older_than_s":3600,"dry_run":false})",
+      R"({"command":"cancel","job":18446744073709551615})",
+      R"({"command":"pin","path":"\u00e4\ud83d\ude00\n","x":[[{"y":[null,1e300,-0.5]}]]})",
+  };
+  bool good = true;
+  size_t number = 0;
+  for (const std::string request : requests) {
+    good = good && write_seed(directory / "control", std::to_string(number++), std::as_bytes(std::span(request)));
+  }
+  return good;
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
@@ -114,7 +132,7 @@ int main(int argc, char** argv) {
   std::vector<std::byte> entries(401);
   for (size_t i = 0; i < entries.size(); ++i) entries[i] = static_cast<std::byte>(i * 37 + 1);
   good = good && write_seed(directory / "round_trip", "entries", entries);
-  good = good && write_client_seeds(directory);
+  good = good && write_client_seeds(directory) && write_control_seeds(directory);
   if (!good) std::fprintf(stderr, "cannot write seeds into %s\n", argv[1]);
   return good ? 0 : 1;
 }

@@ -237,7 +237,7 @@ class Model {
     tier_.clock.advance_ns(random_() % 20'000'000);
     if (random_() % 500 == 0) {
       const uint64_t remainder = random_() % 3;
-      tier_->evict_if([&](const shm::BlockKey& key) { return key.object.low % 3 == remainder; });
+      tier_->evict_if([&](const shm::BlockKey& key, uint64_t) { return key.object.low % 3 == remainder; });
     }
   }
 

@@ -267,7 +267,7 @@ TEST(Slots, EvictIfTakesWhatMatchesAndIsNotPinned) {
   for (uint64_t number = 0; number < 20; ++number) tier.fill(number, 4096);
   const SlotId pinned = tier->find(key_of(4), 0)->slot;
   tier->pin(pinned);
-  EXPECT_EQ(tier->evict_if([](const shm::BlockKey& key) { return key.object.low % 2 == 1; }),
+  EXPECT_EQ(tier->evict_if([](const shm::BlockKey& key, uint64_t) { return key.object.low % 2 == 1; }).pieces,
             9U);  // numbers 0, 2, ...
   EXPECT_TRUE(tier.has(4));
   EXPECT_TRUE(tier.has(3));
@@ -278,7 +278,7 @@ TEST(Slots, EvictIfTakesWhatMatchesAndIsNotPinned) {
 TEST(Slots, EmptiedRegionServesAnyClass) {
   TierFixture tier({.regions = 1});
   for (uint64_t number = 0; number < 20; ++number) tier.fill(number, 4096);
-  tier->evict_if([](const shm::BlockKey&) { return true; });
+  tier->evict_if([](const shm::BlockKey&, uint64_t) { return true; });
   EXPECT_EQ(tier->stats().regions_used, 0U);
   EXPECT_TRUE(tier.fill(100));
   EXPECT_EQ(tier->check(), "");

@@ -8,6 +8,7 @@ import ssd_read_cases  # noqa: F401
 import ssd_index_cases  # noqa: F401
 import epoch_cases  # noqa: F401
 import ssd_fill_case  # noqa: F401
+import metrics_case  # noqa: F401
 
 if __name__ == "__main__":
     sys.exit(harness.main())

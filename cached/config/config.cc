@@ -41,6 +41,27 @@ Status read_daemon(Config* config, const toml::table& table) {
   return Status();
 }
 
+Status read_log(Config* config, const toml::table& table) {
+  SectionReader reader(config, table, "log");
+  config_schema::visit_log(reader, config->log);
+  CACHED_RETURN_IF_ERROR(reader.finish());
+  if (config->log.target == "file" && config->log.file.empty()) {
+    return config->error("log.target",
+                         "is \"file\", and no file is named; add file = \"/var/log/cached/cached.log\"");
+  }
+  if (config->log.target != "file" && !config->log.file.empty()) {
+    return config->error("log.file",
+                         "has no effect with this log.target; set target = \"file\" or remove it");
+  }
+  return Status();
+}
+
+Status read_metrics(Config* config, const toml::table& table) {
+  SectionReader reader(config, table, "metrics");
+  config_schema::visit_metrics(reader, config->metrics);
+  return reader.finish();
+}
+
 Status read_memory(Config* config, const toml::table& table) {
   SectionReader reader(config, table, "memory");
   config_schema::visit_memory(reader, config->memory);
@@ -149,8 +170,8 @@ Result<const toml::table*> section_table(const Config& config, const toml::table
 }
 
 Status check_sections_known(const Config& config, const toml::table& root) {
-  static constexpr std::array<std::string_view, 5> kSections = {"daemon", "memory", "ssd", "device",
-                                                                "volume"};
+  static constexpr std::array<std::string_view, 7> kSections = {"daemon", "log",    "metrics", "memory",
+                                                                "ssd",    "device", "volume"};
   const toml::node* unknown = nullptr;
   std::string unknown_name;
   for (const auto& [key, node] : root) {
@@ -160,8 +181,10 @@ Status check_sections_known(const Config& config, const toml::table& root) {
     unknown_name = printable(key.str());
   }
   if (unknown == nullptr) return Status();
-  return error_at(config.file, line_of(*unknown), unknown_name,
-                  "is not known here; the sections are [daemon], [memory], [ssd], [[device]] and [[volume]]");
+  return error_at(
+      config.file, line_of(*unknown), unknown_name,
+      "is not known here; the sections are [daemon], [log], [metrics], [memory], [ssd], [[device]] and "
+      "[[volume]]");
 }
 
 Status read_root(Config* config, const toml::table& root) {
@@ -169,6 +192,14 @@ Status read_root(Config* config, const toml::table& root) {
   const Result<const toml::table*> daemon = section_table(*config, root, "daemon");
   if (!daemon.ok()) return daemon.status();
   if (*daemon != nullptr) CACHED_RETURN_IF_ERROR(read_daemon(config, **daemon));
+
+  const Result<const toml::table*> log = section_table(*config, root, "log");
+  if (!log.ok()) return log.status();
+  if (*log != nullptr) CACHED_RETURN_IF_ERROR(read_log(config, **log));
+
+  const Result<const toml::table*> metrics = section_table(*config, root, "metrics");
+  if (!metrics.ok()) return metrics.status();
+  if (*metrics != nullptr) CACHED_RETURN_IF_ERROR(read_metrics(config, **metrics));
 
   const Result<const toml::table*> memory = section_table(*config, root, "memory");
   if (!memory.ok()) return memory.status();

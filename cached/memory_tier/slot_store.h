@@ -42,6 +42,7 @@ struct SlotMeta {
   Retention retention = Retention::kMain;  // of a present slot: which list it stands in
   bool visited : 1 = false;                // touched since it was filled or last spared
   bool hazarded : 1 = false;               // true only during a scan
+  bool unused_prefetch : 1 = false;        // fetched ahead, and nobody has used it yet
 };
 static_assert(sizeof(SlotMeta) == 64);
 

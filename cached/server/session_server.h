@@ -43,6 +43,12 @@ class SessionServer {
   std::vector<std::shared_ptr<Session>> sessions() const;
   // Sums of the counters of sessions that are gone, in order of shm::Counter. Any thread.
   std::vector<uint64_t> past_counters() const;
+  // Both as of one moment, those of sessions that are gone by the name of their volume. Any thread.
+  struct Snapshot {
+    std::vector<std::shared_ptr<Session>> sessions;
+    std::map<std::string, std::vector<uint64_t>> past_counters;
+  };
+  Snapshot snapshot() const;
 
  private:
   struct Pending {
@@ -82,7 +88,7 @@ class SessionServer {
   std::vector<Pending> pending_;
   mutable std::mutex mutex_;  // guards live_ (changed by the thread only) and past_counters_
   std::vector<Live> live_;
-  std::vector<uint64_t> past_counters_;
+  std::map<std::string, std::vector<uint64_t>> past_counters_;  // by volume
   uint64_t next_session_id_ = 1;
   std::thread thread_;
 };

@@ -39,6 +39,14 @@ struct ShardSsdStats {
       segments;  // by device; zeros where another shard is its home
 };
 
+// What the exporter shows of a shard besides.
+struct ShardFigures {
+  ShardStats stats;
+  readpath::ReadFigures reads;
+  uint64_t cpu_ns = 0;  // of its thread
+  uint64_t operations_in_flight = 0;
+};
+
 class Shard {
  public:
   struct Options {
@@ -65,6 +73,7 @@ class Shard {
   // The process is gone: pins are given back, hazards no longer count.
   void remove_session(uint64_t session_id);
   ShardStats stats() const;
+  ShardFigures figures() const;
   ShardSsdStats ssd_stats() const;
 
  private:

@@ -81,6 +81,9 @@ class AccessLog::Reader {
   fuse_req_t interrupted_ = nullptr;  // before it was parked
 };
 
+AccessLog::AccessLog() = default;
+AccessLog::~AccessLog() = default;
+
 void AccessLog::begin(fuse_req_t request, Operation operation, std::string arguments) {
   const fuse_ctx& caller = *fuse_req_ctx(request);
   current = std::make_shared<AccessRecord>();

@@ -42,6 +42,9 @@ class AccessLog {
  public:
   class Reader;
 
+  AccessLog();
+  ~AccessLog();
+
   // Whether anybody reads. Any thread.
   bool active() const { return readers_active_.load(std::memory_order_relaxed); }
   // Begins the record of the operation that the calling thread is about to run.

@@ -1,7 +1,7 @@
 #include "mount/supervisor.h"
 
 #include <signal.h>
-#include <sys/stat.h>
+#include <sys/vfs.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -50,8 +50,9 @@ bool pause_s(time_t duration_s) {
 }  // namespace
 
 bool mount_is_dead(const std::string& mountpoint) {
-  struct stat attributes {};
-  return ::stat(mountpoint.c_str(), &attributes) != 0 && errno == ENOTCONN;
+  // Not stat(), which the kernel may answer from what it remembers.
+  struct statfs attributes {};
+  return ::statfs(mountpoint.c_str(), &attributes) != 0 && errno == ENOTCONN;
 }
 
 int supervise(const std::string& mountpoint, UniqueFd pipe, const std::function<int(StartReport&)>& body) {

@@ -12,13 +12,15 @@ class Container:
     """A mount namespace that sees one directory of the host at /mnt, with the given propagation."""
 
     def __init__(self, test, host_path, propagation):
-        script = f'mount --bind "$0" /mnt && mount --make-r{propagation} /mnt && echo up && exec sleep 1000'
+        # HostToContainer is slave: mounts come in. Bidirectional is shared: those made below /mnt go out as well, which
+        # nothing else does, as the mount that /mnt lies on is private.
+        script = 'mount --rbind "$0" /mnt; echo up; exec sleep 1000'
         if propagation == "shared":
-            # Bidirectional: what is mounted below goes back to the host, nothing else does.
-            script = ('mount --make-rslave / && mount --rbind "$0" /mnt && echo up && exec sleep 1000')
+            script = f"mount --make-private /; {script}"
         self.test = test
-        unshare = ["unshare", "--mount", "--propagation", "unchanged" if propagation == "shared" else "slave"]
-        self.process = test.start_process("container", [*unshare, "sh", "-ec", script, str(host_path)])
+        namespace = "unchanged" if propagation == "shared" else "slave"
+        self.process = test.start_process("container", ["unshare", "--mount", "--propagation", namespace, "sh", "-ec",
+                                                        script, str(host_path)])
         log = test.processes[self.process]
         wait_until(lambda: "up" in log.read_text(), START_TIMEOUT_S, "the container runs")
 

@@ -41,7 +41,7 @@ class LogTest(SystemTest):
         log = self.root / "daemon.log"
         self.log_section = (f'[log]\ntarget = "file"\nfile = "{log}"\nrotate_size = "64KiB"\nrotate_files = 1\n'
                             'lines_per_kind = 0\n')
-        log.write_bytes(b"an old line\n" * 5462)  # just below 64 KiB
+        log.write_bytes(b"an old line\n" * 5461)  # just below 64 KiB
         self.start_daemon()
         wait_until(lambda: (self.root / "daemon.log.1").exists(), 10, "the file was rotated")
         self.daemon.terminate()

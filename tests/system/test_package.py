@@ -15,7 +15,7 @@ from harness import SystemTest
 
 BUILD = pathlib.Path(os.environ.get("CACHED_BIN_DIR", "."))
 DOWNLOADS = pathlib.Path("/var/tmp/cached-test-packages")
-DEBOOTSTRAP_S = 150
+DEBOOTSTRAP_S = 200
 
 # Runs in the new Debian. What it prints last is what went wrong.
 SCRIPT = r"""
@@ -28,6 +28,8 @@ until_true() { for _ in $(seq 100); do "$@" && return; sleep 0.1; done; fail "ne
 step install
 mount -t proc proc /proc
 [ -e /dev/fuse ] || mknod /dev/fuse c 10 229
+echo 'APT::Sandbox::User "root";' >/etc/apt/apt.conf.d/90test
+apt-get update -q >/update.log 2>&1 || { cat /update.log; fail update; }
 apt-get install -y -q --no-install-recommends /packages/old.deb >/install.log 2>&1 || { cat /install.log; fail install; }
 [ "$(dpkg-query -W -f='${Status}' cached)" = "install ok installed" ] || fail "not installed"
 pgrep cached && fail "something was started"

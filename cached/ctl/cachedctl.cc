@@ -47,7 +47,7 @@ int run(int argc, char** argv) {
   }
   // Warnings of what commands use go to stderr; stdout is for answers.
   if (const Status status =
-          init_log({.program = "cachedctl", .level = "warning", .target = LogTarget::kStderr});
+          init_log({.program = "cachedctl", .level = "warning", .target = LogTarget::kStderr, .file = ""});
       !status.ok())
     return fail(kExitError, status.message());
   // Asked here and not of the library, which would call a mistyped command a missing one.

@@ -36,7 +36,7 @@ class LogFile : public testing::Test {
  protected:
   void SetUp() override { ASSERT_NE(::mkdtemp(directory_.data()), nullptr); }
   void TearDown() override {
-    EXPECT_TRUE(init_log({.program = "test"}).ok());
+    EXPECT_TRUE(init_log({.program = "test", .file = ""}).ok());
     std::filesystem::remove_all(directory_);
   }
   std::string path() const { return directory_ + "/log"; }
@@ -141,7 +141,9 @@ TEST_F(LogFile, OrTheJournalGetsFields) {
   const std::string path = directory_ + "/journal";
   std::memcpy(address.sun_path, path.c_str(), path.size() + 1);
   ASSERT_EQ(::bind(journal.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address), 0);
-  ASSERT_TRUE(init_log({.program = "program", .target = LogTarget::kJournal, .journal_socket = path}).ok());
+  ASSERT_TRUE(
+      init_log({.program = "program", .target = LogTarget::kJournal, .file = "", .journal_socket = path})
+          .ok());
   log_error("one\ntwo");
   char packet[1024] = {};
   ASSERT_GT(::recv(journal.get(), packet, sizeof packet - 1, MSG_DONTWAIT), 0);
@@ -168,14 +170,14 @@ TEST_F(LogFile, MayBeWrittenToUntilTheProcessIsGone) {
 }
 
 TEST(Log, UnknownLevelIsAnErrorThatListsTheLevels) {
-  const Status status = init_log({.program = "program", .level = "loud"});
+  const Status status = init_log({.program = "program", .level = "loud", .file = ""});
   EXPECT_EQ(status.error_number(), EINVAL);
   EXPECT_NE(status.message().find("trace, debug, info, warning, error or off"), std::string::npos);
 }
 
 class LogLevel : public testing::TestWithParam<const char*> {};
 TEST_P(LogLevel, IsAccepted) {
-  EXPECT_TRUE(init_log({.program = "program", .level = GetParam()}).ok());
+  EXPECT_TRUE(init_log({.program = "program", .level = GetParam(), .file = ""}).ok());
 }
 INSTANTIATE_TEST_SUITE_P(Table, LogLevel,
                          testing::Values("off", "error", "warning", "debug", "trace", "info"));

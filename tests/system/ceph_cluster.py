@@ -15,6 +15,8 @@ import signal
 import subprocess
 import tempfile
 
+from harness import stop_process
+
 SCRIPT = pathlib.Path(__file__).resolve().parents[2] / "scripts" / "ceph-cluster.sh"
 START_TIMEOUT_S = 120
 COMMAND_TIMEOUT_S = 60
@@ -60,7 +62,9 @@ class CephCluster:
             os.kill(pid, number)
 
     def pause(self, kind):
-        self.signal(kind, signal.SIGSTOP)
+        """Returns when no thread of them runs any more."""
+        for pid in self.pids(kind):
+            stop_process(pid)
 
     def resume(self, kind):
         self.signal(kind, signal.SIGCONT)

@@ -8,6 +8,7 @@ Environment: CACHED_BIN_DIR, the build directory (searched for the programs); CA
 (default /tmp; a disk file system, because page-cache and O_DIRECT behaviour is part of what is tested).
 """
 
+import contextlib
 import ctypes
 import errno
 import faulthandler
@@ -74,6 +75,20 @@ def process_is_gone(pid):
             return status.read().rsplit(")", 1)[1].split()[0] == "Z"
     except (FileNotFoundError, ProcessLookupError):
         return True
+
+
+def stop_process(pid):
+    """SIGSTOP, and returns when no thread of the process runs any more: a signal that was sent is not one that took effect."""
+    os.kill(pid, signal.SIGSTOP)
+    wait_until(lambda: all(state in "TZX" for state in thread_states(pid)), 30, f"process {pid} stands still")
+
+
+def thread_states(pid):
+    states = []
+    for task in pathlib.Path(f"/proc/{pid}/task").iterdir():
+        with contextlib.suppress(FileNotFoundError):  # the thread ended meanwhile
+            states.append((task / "stat").read_text().rpartition(")")[2].split()[0])
+    return states
 
 
 def wait_until(condition, timeout_s, what):

@@ -11,7 +11,7 @@ import subprocess
 import time
 
 from ceph_cluster import CephCluster
-from harness import SystemTest, wait_until
+from harness import SystemTest, stop_process, wait_until
 
 EXIT_ERROR, EXIT_USAGE = 1, 2
 COMMAND_TIMEOUT_S = 120
@@ -84,7 +84,7 @@ class RadosTest(SystemTest):
     def stop_import_when(self, process, condition):
         """Leaves the import stopped at a moment when `condition` holds: looked at while it stands still."""
         while True:
-            process.send_signal(signal.SIGSTOP)
+            stop_process(process.pid)
             if condition():
                 break
             process.send_signal(signal.SIGCONT)

@@ -6,7 +6,7 @@ import os
 import signal
 import time
 
-from harness import SystemTest, process_is_gone, read_direct, regular_files, wait_until
+from harness import SystemTest, process_is_gone, read_direct, regular_files, stop_process, wait_until
 
 # A restarted daemon is found within a second (the client's longest pause), then serves; the rest is a busy machine.
 SLOWEST_READ_US = 10_000_000
@@ -107,7 +107,7 @@ class RestartTest(SystemTest):
         self.start_daemon()
         mount = self.mount(daemon_timeout=2)
         path = sorted(regular_files(mount.path))[0]
-        self.daemon.process.send_signal(signal.SIGSTOP)
+        stop_process(self.daemon.process.pid)
         try:
             begin = time.monotonic()
             self.assert_errno(errno.EIO, read_direct, path)

@@ -72,10 +72,27 @@ class CephCluster : public testing::Environment {
       file >> pid;
       ASSERT_GT(pid, 1);
       ASSERT_EQ(::kill(pid, signal), 0);
+      if (signal == SIGSTOP) wait_until_stopped(pid);
     }
   }
 
  private:
+  // Until no thread of the process runs any more: the signal takes effect when one of them gets round to it,
+  // and the others answer requests until then.
+  static void wait_until_stopped(pid_t pid) {
+    while (any_thread_runs(pid)) ::usleep(1000);
+  }
+
+  static bool any_thread_runs(pid_t pid) {
+    for (const auto& task : std::filesystem::directory_iterator("/proc/" + std::to_string(pid) + "/task")) {
+      std::ifstream file(task.path() / "stat");
+      const std::string stat{std::istreambuf_iterator<char>(file), {}};
+      const size_t name_end = stat.rfind(") ");
+      if (name_end != std::string::npos && stat[name_end + 2] != 'T') return true;
+    }
+    return false;
+  }
+
   int script(const std::string& command, const std::string& options) const {
     return std::system(
         (std::string(CEPH_CLUSTER_SCRIPT) + " " + command + " " + directory_ + " " + options).c_str());

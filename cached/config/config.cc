@@ -127,15 +127,17 @@ Status read_volume(Config* config, const toml::table& table) {
 Status check_data_set_name(Config* config, const std::string& section, const std::string& name) {
   for (size_t place = 0; place < config->volumes.size(); ++place) {
     if (config->volumes[place].name != name) continue;
-    return config->error(section + ".name", "\"" + name + "\" is the name of the volume in line " +
-                                                std::to_string(config->lines[volume_section(place) + ".name"]) +
-                                                ", and every volume is a data set of its name; choose another");
+    return config->error(section + ".name",
+                         "\"" + name + "\" is the name of the volume in line " +
+                             std::to_string(config->lines[volume_section(place) + ".name"]) +
+                             ", and every volume is a data set of its name; choose another");
   }
   for (size_t place = 0; place < config->data_sets.size(); ++place) {
     if (config->data_sets[place].name != name) continue;
-    return config->error(section + ".name", "\"" + name + "\" is the name of the data set in line " +
-                                                std::to_string(config->lines[data_set_section(place) + ".name"]) +
-                                                " already; give each data set its own name");
+    return config->error(section + ".name",
+                         "\"" + name + "\" is the name of the data set in line " +
+                             std::to_string(config->lines[data_set_section(place) + ".name"]) +
+                             " already; give each data set its own name");
   }
   return Status();
 }
@@ -153,17 +155,17 @@ Status read_data_set(Config* config, const toml::table& table) {
   const bool known = std::ranges::any_of(
       config->volumes, [&](const VolumeConfig& volume) { return volume.name == data_set.volume; });
   if (!known) {
-    return config->error(section + ".volume",
-                         "there is no volume \"" + data_set.volume + "\"; name one of the [[volume]] sections");
+    return config->error(section + ".volume", "there is no volume \"" + data_set.volume +
+                                                  "\"; name one of the [[volume]] sections");
   }
   data_set.directory = std::filesystem::path(data_set.directory).lexically_normal();
   if (data_set.directory.ends_with('/')) data_set.directory.pop_back();
   for (size_t place = 0; place < config->data_sets.size(); ++place) {
     const DataSetConfig& other = config->data_sets[place];
     if (other.volume != data_set.volume || other.directory != data_set.directory) continue;
-    return config->error(section + ".directory",
-                         "\"" + printable(data_set.directory) + "\" is the data set \"" + other.name +
-                             "\" already; name each directory once");
+    return config->error(section + ".directory", "\"" + printable(data_set.directory) +
+                                                     "\" is the data set \"" + other.name +
+                                                     "\" already; name each directory once");
   }
   config->data_sets.push_back(std::move(data_set));
   return Status();
@@ -217,7 +219,8 @@ Status check_sections_known(const Config& config, const toml::table& root) {
   }
   if (unknown == nullptr) return Status();
   return error_at(config.file, line_of(*unknown), unknown_name,
-                  "is not known here; the sections are [daemon], [memory], [ssd], [[device]], [[volume]] and [[dataset]]");
+                  "is not known here; the sections are [daemon], [memory], [ssd], [[device]], [[volume]] and "
+                  "[[dataset]]");
 }
 
 Status read_root(Config* config, const toml::table& root) {

@@ -81,7 +81,8 @@ struct VolumeConfig {
   uint64_t known_inodes = 1'000'000;  // inodes whose place at the source is remembered
 };
 
-// [[dataset]]: a directory of a volume that is accounted for by itself. Every volume is one without being named.
+// [[dataset]]: a directory of a volume that is accounted for by itself. Every volume is one without being
+// named.
 struct DataSetConfig {
   std::string name;
   std::string volume;

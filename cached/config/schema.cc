@@ -139,7 +139,8 @@ Complaint check_data_set_directory(const std::string& directory) {
   if (directory.starts_with('/') && plain && directory.size() <= kMaximumDataSetPath && normal != "/")
     return std::nullopt;
   return quoted(directory) +
-         " is no directory of a volume; use a path from the volume's root, such as \"/speech/train\"; the volume as a "
+         " is no directory of a volume; use a path from the volume's root, such as \"/speech/train\"; the "
+         "volume as a "
          "whole is a data set without being named";
 }
 

@@ -25,8 +25,7 @@ memory_tier::DataSetCount count_of(const IndexEntry& entry) {
 }  // namespace
 
 SsdIndex::SsdIndex(uint64_t limit_bytes)
-    : limit_bytes_(std::max(limit_bytes, kMinimumLimitBytes)),
-      table_(limit_bytes_ / kExpectedEntryBytes) {}
+    : limit_bytes_(std::max(limit_bytes, kMinimumLimitBytes)), table_(limit_bytes_ / kExpectedEntryBytes) {}
 
 void SsdIndex::add_device(uint32_t device, const Layout& layout) {
   devices_[device] = {layout, std::vector<Segment>(layout.segment_count)};

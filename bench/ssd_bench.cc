@@ -77,7 +77,7 @@ Result<json> measure_index(const Arguments& arguments) {
   Result<ssd_tier::Layout> layout = ssd_tier::layout_for(capacity_for(arguments), kDeviceBlockBytes);
   if (!layout.ok()) return layout.status();
   const uint64_t resident_before = resident_bytes();
-  ssd_tier::SsdIndex index(kIndexLimitBytes, {});
+  ssd_tier::SsdIndex index(kIndexLimitBytes);
   index.add_device(0, *layout);
   std::mt19937_64 random(1);
   const auto extent_bytes = static_cast<uint32_t>(align_up(arguments.entry_bytes, kDeviceBlockBytes));

@@ -22,6 +22,7 @@
 #include "cached/metrics/metrics_server.h"
 #include "cached/origin/rados_store.h"
 #include "cached/server/cached_metadata.h"
+#include "cached/server/data_set_status.h"
 #include "cached/server/session_server.h"
 #include "cached/server/shard.h"
 #include "cached/server/ssd_status.h"
@@ -45,9 +46,11 @@ struct Daemon {
   std::unique_ptr<ssd_tier::SsdTier> ssd;  // null: no SSD tier
   std::unique_ptr<memory_tier::NameTable> names;
   std::vector<std::unique_ptr<volume::Volume>> volumes;
+  server::CurrentDataSets data_sets;
   std::unique_ptr<server::SessionServer> sessions;
   std::unique_ptr<server::SsdReporter> ssd_reporter;
   std::unique_ptr<server::StatusReporter> reporter;
+  std::unique_ptr<server::DataSetReporter> data_set_reporter;
   std::unique_ptr<admin::ControlServer> control;
   std::unique_ptr<metrics::MetricsServer> metrics;  // null: not configured
   std::unique_ptr<server::Watchdog> watchdog;
@@ -192,6 +195,9 @@ Status Daemon::start_servers(const Config& config) {
     by_name.emplace(volume->name(), volume.get());
     pointers.push_back(volume.get());
   }
+  Result<std::shared_ptr<const dataset::DataSets>> sets = dataset::DataSets::make(config, by_name);
+  if (!sets.ok()) return sets.status();
+  data_sets.store(std::move(sets).value());
   Result<std::unique_ptr<server::SessionServer>> session_server =
       server::SessionServer::create({config.daemon.socket, config.daemon.group, config.daemon.max_sessions},
                                     *memory, shard_pointers(), by_name);
@@ -201,13 +207,16 @@ Status Daemon::start_servers(const Config& config) {
       std::make_unique<server::SsdReporter>(shard_pointers(), ssd.get(), effective_index_bytes(config.ssd));
   reporter = std::make_unique<server::StatusReporter>(*memory, *names, shard_pointers(), pointers, *sessions,
                                                       *ssd_reporter);
+  data_set_reporter = std::make_unique<server::DataSetReporter>(shard_pointers(), data_sets);
   server::StatusReporter* const source = reporter.get();
+  server::DataSetReporter* const sets_of = data_set_reporter.get();
   server::SsdReporter* const devices = ssd_reporter.get();
   Result<std::unique_ptr<admin::ControlServer>> control_server = admin::ControlServer::create(
       config.daemon.control_socket,
       {{"status", [source](const auto&) { return source->status(); }},
        {"sessions", [source](const auto&) { return source->sessions(); }},
        {"volumes", [source](const auto&) { return source->volumes(); }},
+       {"du", [sets_of](const auto& request) { return sets_of->du(request); }},
        {"devices", [devices](const auto&) { return devices->devices(); }},
        {"drain", admin::for_operator([devices](const auto& request) { return devices->drain(request); })},
        {"undrain",
@@ -244,6 +253,7 @@ Daemon::~Daemon() {
   metrics.reset();
   control.reset();
   reporter.reset();
+  data_set_reporter.reset();
   ssd_reporter.reset();
   sessions.reset();
   // With the sessions gone no request starts; those that run end at the pace of their sources.

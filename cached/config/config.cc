@@ -17,6 +17,7 @@
 namespace cached {
 namespace {
 
+using config_schema::data_set_section;
 using config_schema::device_section;
 using config_schema::error_at;
 using config_schema::kind_of;
@@ -28,6 +29,8 @@ using config_schema::volume_section;
 constexpr size_t kMaximumFileBytes = 1 * kMiB;
 constexpr size_t kMaximumVolumes = 1024;
 constexpr size_t kMaximumDevices = 32;
+constexpr size_t kMaximumDataSets = 1024;
+constexpr uint64_t kMaximumPinnedPercent = 80;
 
 Status read_daemon(Config* config, const toml::table& table) {
   SectionReader reader(config, table, "daemon");
@@ -67,7 +70,14 @@ Status read_memory(Config* config, const toml::table& table) {
   config_schema::visit_memory(reader, config->memory);
   reader.require("size", "size = \"64GiB\"");
   config->memory.size_bytes = align_down(config->memory.size_bytes, kArenaGranularityBytes);
-  return reader.finish();
+  CACHED_RETURN_IF_ERROR(reader.finish());
+  const uint64_t most_bytes = config->memory.size_bytes / 100 * kMaximumPinnedPercent;
+  if (config->memory.pin_limit_bytes > most_bytes) {
+    return config->error("memory.pin_limit", format_size(config->memory.pin_limit_bytes) + " is more than " +
+                                                 std::to_string(kMaximumPinnedPercent) +
+                                                 " % of memory.size; what is not pinned needs the rest");
+  }
+  return Status();
 }
 
 Status read_ssd(Config* config, const toml::table& table) {
@@ -134,6 +144,54 @@ Status read_volume(Config* config, const toml::table& table) {
   return Status();
 }
 
+// Whether a data set may be called `name`: what `cachedctl` takes must mean one thing.
+Status check_data_set_name(Config* config, const std::string& section, const std::string& name) {
+  for (size_t place = 0; place < config->volumes.size(); ++place) {
+    if (config->volumes[place].name != name) continue;
+    return config->error(section + ".name",
+                         "\"" + name + "\" is the name of the volume in line " +
+                             std::to_string(config->lines[volume_section(place) + ".name"]) +
+                             ", and every volume is a data set of its name; choose another");
+  }
+  for (size_t place = 0; place < config->data_sets.size(); ++place) {
+    if (config->data_sets[place].name != name) continue;
+    return config->error(section + ".name",
+                         "\"" + name + "\" is the name of the data set in line " +
+                             std::to_string(config->lines[data_set_section(place) + ".name"]) +
+                             " already; give each data set its own name");
+  }
+  return Status();
+}
+
+Status read_data_set(Config* config, const toml::table& table) {
+  const std::string section = data_set_section(config->data_sets.size());
+  DataSetConfig data_set;
+  SectionReader reader(config, table, section);
+  config_schema::visit_data_set(reader, data_set);
+  reader.require("name", "name = \"speech\"");
+  reader.require("volume", "volume = \"datasets\"");
+  reader.require("directory", "directory = \"/speech\"");
+  CACHED_RETURN_IF_ERROR(reader.finish());
+  CACHED_RETURN_IF_ERROR(check_data_set_name(config, section, data_set.name));
+  const bool known = std::ranges::any_of(
+      config->volumes, [&](const VolumeConfig& volume) { return volume.name == data_set.volume; });
+  if (!known) {
+    return config->error(section + ".volume", "there is no volume \"" + data_set.volume +
+                                                  "\"; name one of the [[volume]] sections");
+  }
+  data_set.directory = std::filesystem::path(data_set.directory).lexically_normal();
+  if (data_set.directory.ends_with('/')) data_set.directory.pop_back();
+  for (size_t place = 0; place < config->data_sets.size(); ++place) {
+    const DataSetConfig& other = config->data_sets[place];
+    if (other.volume != data_set.volume || other.directory != data_set.directory) continue;
+    return config->error(section + ".directory", "\"" + printable(data_set.directory) +
+                                                     "\" is the data set \"" + other.name +
+                                                     "\" already; name each directory once");
+  }
+  config->data_sets.push_back(std::move(data_set));
+  return Status();
+}
+
 // Reads each [[name]] of the file with `read_one`.
 Status read_list(Config* config, const toml::node& list, const std::string& name, size_t limit,
                  Status (*read_one)(Config*, const toml::table&)) {
@@ -170,8 +228,8 @@ Result<const toml::table*> section_table(const Config& config, const toml::table
 }
 
 Status check_sections_known(const Config& config, const toml::table& root) {
-  static constexpr std::array<std::string_view, 7> kSections = {"daemon", "log",    "metrics", "memory",
-                                                                "ssd",    "device", "volume"};
+  static constexpr std::array<std::string_view, 8> kSections = {"daemon", "log",    "metrics", "memory",
+                                                                "ssd",    "device", "volume",  "dataset"};
   const toml::node* unknown = nullptr;
   std::string unknown_name;
   for (const auto& [key, node] : root) {
@@ -181,10 +239,10 @@ Status check_sections_known(const Config& config, const toml::table& root) {
     unknown_name = printable(key.str());
   }
   if (unknown == nullptr) return Status();
-  return error_at(
-      config.file, line_of(*unknown), unknown_name,
-      "is not known here; the sections are [daemon], [log], [metrics], [memory], [ssd], [[device]] and "
-      "[[volume]]");
+  return error_at(config.file, line_of(*unknown), unknown_name,
+                  "is not known here; the sections are [daemon], [log], [metrics], [memory], [ssd], "
+                  "[[device]], [[volume]] "
+                  "and [[dataset]]");
 }
 
 Status read_root(Config* config, const toml::table& root) {
@@ -216,12 +274,16 @@ Status read_root(Config* config, const toml::table& root) {
   if (const toml::node* devices = root.get("device")) {
     CACHED_RETURN_IF_ERROR(read_list(config, *devices, "device", kMaximumDevices, read_device));
   }
-  if (const toml::node* volumes = root.get("volume")) {
-    return read_list(config, *volumes, "volume", kMaximumVolumes, read_volume);
+  const toml::node* const volumes = root.get("volume");
+  if (volumes == nullptr) {
+    return error_at(
+        config->file, 1, "volume",
+        "is missing; add a section [[volume]] with name = \"datasets\" and source = \"dir:/absolute/path\"");
   }
-  return error_at(
-      config->file, 1, "volume",
-      "is missing; add a section [[volume]] with name = \"datasets\" and source = \"dir:/absolute/path\"");
+  CACHED_RETURN_IF_ERROR(read_list(config, *volumes, "volume", kMaximumVolumes, read_volume));
+  const toml::node* const data_sets = root.get("dataset");
+  if (data_sets == nullptr) return Status();
+  return read_list(config, *data_sets, "dataset", kMaximumDataSets, read_data_set);
 }
 
 std::string_view trimmed(std::string_view text) {

@@ -51,6 +51,7 @@ struct MemoryConfig {
   bool huge_pages = false;            // 2 MiB pages for the arena
   uint64_t index_entries = 0;         // blocks that the index holds; 0: chosen from the size
   uint64_t name_entries = 1'000'000;  // names and inodes that the name table holds
+  uint64_t pin_limit_bytes = 0;       // `pin_limit`: what pins may hold; 0: see effective_pin_limit()
 };
 
 // [ssd]: what all devices of the SSD tier share.
@@ -97,6 +98,14 @@ struct VolumeConfig {
   uint64_t known_inodes = 1'000'000;  // inodes whose place at the source is remembered
 };
 
+// [[dataset]]: a directory of a volume that is accounted for by itself. Every volume is one without being
+// named.
+struct DataSetConfig {
+  std::string name;
+  std::string volume;
+  std::string directory;  // in the volume: "/a/b" as written, "a/b" once it is checked; not the root
+};
+
 struct Config {
   std::string file;  // the path that was loaded, as given
   DaemonConfig daemon;
@@ -106,6 +115,7 @@ struct Config {
   SsdConfig ssd;
   std::vector<DeviceConfig> devices;
   std::vector<VolumeConfig> volumes;
+  std::vector<DataSetConfig> data_sets;
   // Source line of every key that the file sets: "memory.size", "volume[0].source" (volumes and devices count
   // from 0). A key that is not here has its default.
   std::map<std::string, uint32_t> lines;
@@ -141,6 +151,9 @@ uint32_t effective_shards(const DaemonConfig& daemon);
 // The most memory that the index of the SSD tier may take: `ssd.index_size`, or a sixteenth of the machine's
 // memory when that is 0.
 uint64_t effective_index_bytes(const SsdConfig& ssd);
+
+// What pins may hold in memory: `memory.pin_limit`, or a quarter of `memory.size` when that is 0.
+uint64_t effective_pin_limit(const MemoryConfig& memory);
 
 // One value of a configuration as `cachedctl config show` prints it.
 struct ConfigItem {

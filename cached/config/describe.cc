@@ -12,6 +12,7 @@
 namespace cached {
 namespace {
 
+using config_schema::data_set_section;
 using config_schema::device_section;
 using config_schema::volume_section;
 
@@ -79,6 +80,10 @@ std::vector<ConfigItem> describe_config(const Config& config) {
     if (values.kind == VolumeKind::kDir) config_schema::visit_dir_volume(volume, values);
     if (values.kind == VolumeKind::kRados) config_schema::visit_rados_volume(volume, values.rados);
   }
+  for (size_t place = 0; place < config.data_sets.size(); ++place) {
+    SectionWriter data_set(config, data_set_section(place), &items);
+    config_schema::visit_data_set(data_set, config.data_sets[place]);
+  }
   return items;
 }
 
@@ -101,6 +106,10 @@ LogOptions LogConfig::options(const std::string& program) const {
 uint32_t effective_shards(const DaemonConfig& daemon) {
   if (daemon.shards != 0) return daemon.shards;
   return std::clamp(std::thread::hardware_concurrency() / 8, 1U, 8U);
+}
+
+uint64_t effective_pin_limit(const MemoryConfig& memory) {
+  return memory.pin_limit_bytes != 0 ? memory.pin_limit_bytes : memory.size_bytes / 4;
 }
 
 uint64_t effective_index_bytes(const SsdConfig& ssd) {

@@ -8,6 +8,7 @@
 #include <algorithm>
 #include <array>
 #include <climits>
+#include <filesystem>
 #include <string_view>
 
 #include "base/log.h"
@@ -22,6 +23,7 @@ constexpr size_t kMaximumGroupLength = 32;  // of Linux's user database
 constexpr uint64_t kMinimumIndexBytes = kMiB;
 constexpr uint64_t kMaximumIndexPercent = 50;
 constexpr size_t kMaximumCephNameLength = 128;
+constexpr size_t kMaximumDataSetPath = 1024;
 constexpr std::string_view kDirScheme = "dir:";
 constexpr std::string_view kRadosScheme = "rados:";
 
@@ -158,6 +160,23 @@ Complaint check_volume_name(const std::string& name) {
          " letters, digits, dots, underscores and hyphens";
 }
 
+Complaint check_pin_limit(uint64_t size_bytes) {
+  if (size_bytes == 0 || size_bytes <= machine_memory_bytes()) return std::nullopt;
+  return "impossible size: " + format_size(size_bytes) + " is more than this machine's memory";
+}
+
+Complaint check_data_set_directory(const std::string& directory) {
+  const bool plain = std::none_of(directory.begin(), directory.end(),
+                                  [](char c) { return static_cast<unsigned char>(c) < ' ' || c == 0x7f; });
+  const std::string normal = std::filesystem::path(directory).lexically_normal();
+  if (directory.starts_with('/') && plain && directory.size() <= kMaximumDataSetPath && normal != "/")
+    return std::nullopt;
+  return quoted(directory) +
+         " is no directory of a volume; use a path from the volume's root, such as \"/speech/train\"; the "
+         "volume as a "
+         "whole is a data set without being named";
+}
+
 Complaint check_device_path(const std::string& path) {
   return check_absolute(path);
 }
@@ -236,6 +255,10 @@ uint64_t machine_memory_bytes() {
 
 std::string volume_section(size_t place) {
   return "volume[" + std::to_string(place) + "]";
+}
+
+std::string data_set_section(size_t place) {
+  return "dataset[" + std::to_string(place) + "]";
 }
 
 std::string device_section(size_t place) {

@@ -27,11 +27,13 @@ Complaint check_log_format(const std::string& format);
 Complaint check_rotate_size(uint64_t size_bytes);
 Complaint check_listen_address(const std::string& address);
 Complaint check_arena_size(uint64_t size_bytes);
+Complaint check_pin_limit(uint64_t size_bytes);
 Complaint check_device_path(const std::string& path);
 Complaint check_device_size(uint64_t size_bytes);
 Complaint check_index_size(uint64_t size_bytes);
 Complaint check_volume_name(const std::string& name);
 Complaint check_source(const std::string& source);
+Complaint check_data_set_directory(const std::string& directory);
 Complaint check_file_path(const std::string& path);
 Complaint check_optional_file_path(const std::string& path);
 Complaint check_ceph_user(const std::string& user);
@@ -84,6 +86,7 @@ void visit_memory(Visitor& visitor, Memory& memory) {
   visitor.boolean("huge_pages", memory.huge_pages);
   visitor.integer("index_entries", memory.index_entries, 0, uint64_t{1} << 32);
   visitor.integer("name_entries", memory.name_entries, 1'000, uint64_t{1} << 32);
+  visitor.size("pin_limit", memory.pin_limit_bytes, check_pin_limit);
 }
 
 template <typename Visitor, typename Ssd>
@@ -127,8 +130,16 @@ void visit_rados_volume(Visitor& visitor, Rados& rados) {
   visitor.integer("origin_timeout_ms", rados.origin_timeout_ms, 1'000, 3'600'000);
 }
 
+template <typename Visitor, typename DataSet>
+void visit_data_set(Visitor& visitor, DataSet& data_set) {
+  visitor.text("name", data_set.name, check_volume_name);
+  visitor.text("volume", data_set.volume, check_volume_name);
+  visitor.text("directory", data_set.directory, check_data_set_directory);
+}
+
 // "volume[2]", "device[0]": the section with that place in the file, counted from 0.
 std::string volume_section(size_t place);
 std::string device_section(size_t place);
+std::string data_set_section(size_t place);
 
 }  // namespace cached::config_schema

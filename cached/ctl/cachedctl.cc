@@ -13,6 +13,7 @@ namespace {
 constexpr const char* kFooter =
     "Examples:\n"
     "  cachedctl status                      what the cache holds and what it is worth\n"
+    "  cachedctl du                          how much of each data set is on this node\n"
     "  cachedctl sessions                    who has what mounted, with hit ratios\n"
     "  cachedctl devices                     the SSDs: are they well, and what do they do?\n"
     "  cachedctl status --json | jq .memory  the same for programs; keys in CONTROL_PROTOCOL.md\n"
@@ -33,6 +34,7 @@ int run(int argc, char** argv) {
   app.fallthrough();
   app.add_option("--socket", line.socket, "The daemon's control socket")->capture_default_str();
   add_daemon_commands(&app, &line);
+  add_data_set_commands(&app, &line);
   add_config_commands(&app, &line);
   add_device_commands(&app, &line);
   add_import_command(&app, &line);

@@ -7,6 +7,7 @@
 
 #include "base/log.h"
 #include "base/units.h"
+#include "cached/ctl/reply_text.h"
 
 namespace cached::ctl {
 namespace {
@@ -15,34 +16,6 @@ using nlohmann::json;
 using Rows = std::vector<std::vector<std::string>>;
 
 constexpr size_t kColumnGap = 2;
-
-const json& member(const json& object, const char* key) {
-  static const json kNothing;
-  if (!object.is_object()) return kNothing;
-  const auto found = object.find(key);
-  return found == object.end() ? kNothing : *found;
-}
-
-uint64_t number(const json& object, const char* key) {
-  const json& value = member(object, key);
-  if (value.is_number_unsigned()) return value.get<uint64_t>();
-  return value.is_number() ? static_cast<uint64_t>(std::max(0.0, value.get<double>())) : 0;
-}
-
-std::string count(const json& object, const char* key) {
-  return std::to_string(number(object, key));
-}
-
-std::string size(const json& object, const char* key) {
-  return format_size(number(object, key));
-}
-
-// Text that may come from outside (a mount point): printable on a terminal. Numbers are taken too.
-std::string text(const json& object, const char* key) {
-  const json& value = member(object, key);
-  if (value.is_string()) return printable(value.get_ref<const std::string&>());
-  return value.is_number() ? value.dump() : "";
-}
 
 bool looks_like_number(const std::string& cell) {
   return !cell.empty() && (std::isdigit(static_cast<unsigned char>(cell.front())) != 0 || cell == "-");

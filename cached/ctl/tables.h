@@ -25,6 +25,7 @@ std::string format_status(const nlohmann::json& status);
 std::string format_sessions(const nlohmann::json& sessions);
 std::string format_volumes(const nlohmann::json& volumes);
 std::string format_devices(const nlohmann::json& devices);
+std::string format_du(const nlohmann::json& du);
 // The result of `drain` and `undrain`: one device.
 std::string format_drain(const nlohmann::json& device);
 std::string format_config(const Config& config);

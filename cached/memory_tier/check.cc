@@ -25,6 +25,7 @@ struct MemoryTier::Impl::Walk {
   std::array<ClassCount, kSizeClasses> classes;
   RegionCount region;
   MemoryTierStats stats;
+  DataSetUse use;
   std::string problems;
 
   void expect(bool condition, const char* what, uint64_t where) {
@@ -91,6 +92,7 @@ void MemoryTier::Impl::check_slot(uint32_t slot, Walk* walk) const {
 
   ++walk->stats.slots_present;
   walk->stats.bytes_present += meta.length;
+  walk->use.add(meta.key.data_set, count_of(meta));
   Walk::ClassCount& count = walk->classes[store_.region_of(slot).size_class];
   const auto retention = static_cast<unsigned>(meta.retention);
   ++count.present[retention];
@@ -164,6 +166,11 @@ void MemoryTier::Impl::check_stats(Walk* walk) const {
   walk->expect(stats_.bytes_reserved == seen.bytes_reserved, "bytes_reserved", stats_.bytes_reserved);
   walk->expect(stats_.slots_limbo == seen.slots_limbo, "slots_limbo", stats_.slots_limbo);
   walk->expect(stats_.slots_pinned == seen.slots_pinned, "slots_pinned", stats_.slots_pinned);
+  for (size_t tag = 0; tag < use_.by_tag().size(); ++tag) {
+    const bool seen_any = tag < walk->use.by_tag().size();
+    walk->expect(use_.by_tag()[tag] == (seen_any ? walk->use.by_tag()[tag] : DataSetCount{}),
+                 "use of a data set", tag);
+  }
 }
 
 }  // namespace cached::memory_tier

@@ -47,6 +47,8 @@ struct MemoryTier::Impl {
   bool full(uint32_t length_bytes) const;
   void publish(uint32_t slot, const shm::BlockKey& key, uint32_t start, uint32_t length, Retention retention);
   void demote(SlotId id, const shm::BlockKey& key);
+  void note_on_ssd(SlotId id, const shm::BlockKey& key);
+  void retag(SlotId id, const shm::BlockKey& key);
   void abandon(uint32_t slot);
   void pin(uint32_t slot);
   void unpin(uint32_t slot);
@@ -58,10 +60,13 @@ struct MemoryTier::Impl {
   }
   uint64_t evict_if(const std::function<bool(const shm::BlockKey&)>& matches);
   const MemoryTierStats& stats() const { return stats_; }
+  const DataSetUse& use() const { return use_; }
   std::string check() const;
 
  private:
   // memory_tier.cc
+  uint32_t holder_of(SlotId id, const shm::BlockKey& key) const;
+  static DataSetCount count_of(const SlotMeta& meta);
   struct SamePieces;
   SamePieces same_pieces(uint64_t hash, const SlotMeta& piece) const;
   std::optional<shm::SeqPosition> place_for(uint64_t hash);
@@ -120,6 +125,7 @@ struct MemoryTier::Impl {
   std::vector<uint32_t> hazards_;  // kept for its memory
   uint64_t last_scan_ns_ = 0;
   MemoryTierStats stats_;
+  DataSetUse use_;
 };
 
 // The unit of ages: about a millisecond, so that 32 bits last for 52 days.

@@ -74,6 +74,7 @@ void MemoryTier::Impl::publish(uint32_t slot, const shm::BlockKey& key, uint32_t
   meta.retention = retention;
   meta.visited = false;
   meta.unused_prefetch = false;
+  meta.on_ssd = false;
   meta.filled_at_ns = options_.clock->monotonic_ns();
   meta.used_at_ticks = ticks_of_ns(meta.filled_at_ns);
   ++stats_.slots_pinned;
@@ -147,6 +148,7 @@ void MemoryTier::Impl::enter_index(uint32_t slot, uint64_t hash, const shm::SeqP
   class_of(slot).order.insert(store_, slot);
   ++stats_.slots_present;
   stats_.bytes_present += meta.length;
+  use_.add(meta.key.data_set, count_of(meta));
 }
 
 // The books of a present slot whose record is gone already.
@@ -159,6 +161,7 @@ void MemoryTier::Impl::leave_index(uint32_t slot) {
   meta.unused_prefetch = false;
   --stats_.slots_present;
   stats_.bytes_present -= meta.length;
+  use_.remove(meta.key.data_set, count_of(meta));
   ++stats_.evictions;
   meta.state = SlotState::kDetached;
   if (meta.pins == 0) send_to_limbo(slot);
@@ -170,12 +173,41 @@ void MemoryTier::Impl::evict(uint32_t slot) {
 }
 
 // The slot may have lost the block, its place in a region of another class included, since the caller saw it.
-void MemoryTier::Impl::demote(SlotId id, const shm::BlockKey& key) {
+uint32_t MemoryTier::Impl::holder_of(SlotId id, const shm::BlockKey& key) const {
   const uint32_t slot = store_.slot_of_page(id.page);
-  if (slot == kNoSlot || store_.page_of_slot(slot) != id.page) return;
+  if (slot == kNoSlot || store_.page_of_slot(slot) != id.page) return kNoSlot;
   const SlotMeta& meta = store_[slot];
-  if (meta.state != SlotState::kPresent || !meta.key.same_block(key) || meta.visited) return;
-  class_of(slot).order.demote(store_, slot);
+  return meta.state == SlotState::kPresent && meta.key.same_block(key) ? slot : kNoSlot;
+}
+
+DataSetCount MemoryTier::Impl::count_of(const SlotMeta& meta) {
+  const bool head = meta.key.block == 0 && meta.start == 0;
+  return {1, meta.length, head ? 1U : 0U, meta.on_ssd ? 0U : meta.length};
+}
+
+void MemoryTier::Impl::demote(SlotId id, const shm::BlockKey& key) {
+  const uint32_t slot = holder_of(id, key);
+  if (slot == kNoSlot) return;
+  note_on_ssd(id, key);
+  if (!store_[slot].visited) class_of(slot).order.demote(store_, slot);
+}
+
+void MemoryTier::Impl::note_on_ssd(SlotId id, const shm::BlockKey& key) {
+  const uint32_t slot = holder_of(id, key);
+  if (slot == kNoSlot) return;
+  SlotMeta& meta = store_[slot];
+  use_.remove(meta.key.data_set, count_of(meta));
+  meta.on_ssd = true;
+  use_.add(meta.key.data_set, count_of(meta));
+}
+
+void MemoryTier::Impl::retag(SlotId id, const shm::BlockKey& key) {
+  const uint32_t slot = holder_of(id, key);
+  if (slot == kNoSlot) return;
+  SlotMeta& meta = store_[slot];
+  use_.remove(meta.key.data_set, count_of(meta));
+  meta.key.data_set = key.data_set;
+  use_.add(meta.key.data_set, count_of(meta));
 }
 
 void MemoryTier::Impl::abandon(uint32_t slot) {
@@ -270,6 +302,12 @@ void MemoryTier::publish(SlotId slot, const shm::BlockKey& key, uint32_t start, 
 void MemoryTier::demote(SlotId slot, const shm::BlockKey& key) {
   impl_->demote(slot, key);
 }
+void MemoryTier::note_on_ssd(SlotId slot, const shm::BlockKey& key) {
+  impl_->note_on_ssd(slot, key);
+}
+void MemoryTier::retag(SlotId slot, const shm::BlockKey& key) {
+  impl_->retag(slot, key);
+}
 void MemoryTier::abandon(SlotId slot) {
   impl_->abandon(impl_->number_of(slot));
 }
@@ -296,6 +334,9 @@ uint64_t MemoryTier::evict_if(const std::function<bool(const shm::BlockKey&)>& m
 }
 MemoryTierStats MemoryTier::stats() const {
   return impl_->stats();
+}
+const DataSetUse& MemoryTier::use() const {
+  return impl_->use();
 }
 std::string MemoryTier::check() const {
   return impl_->check();

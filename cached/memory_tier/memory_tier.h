@@ -30,6 +30,7 @@
 #include <vector>
 
 #include "base/clock.h"
+#include "cached/memory_tier/data_set_use.h"
 #include "shm/index_layout.h"
 #include "shm/types.h"
 
@@ -125,6 +126,9 @@ class MemoryTier {
   // An SSD has the piece in this slot now: it is cheap to lose from here on, unless it was used again since
   // it was filled. Does nothing if the slot no longer holds a piece of `key`; any value of `slot` is safe.
   void demote(SlotId slot, const shm::BlockKey& key);
+  // For accounting: an SSD has the piece as well; the piece belongs to `key.data_set` now. The same holds.
+  void note_on_ssd(SlotId slot, const shm::BlockKey& key);
+  void retag(SlotId slot, const shm::BlockKey& key);
   // The I/O into a filling slot is over and failed: the slot is free again.
   void abandon(SlotId slot);
 
@@ -143,6 +147,8 @@ class MemoryTier {
   uint64_t evict_if(const std::function<bool(const shm::BlockKey&)>& matches);
 
   MemoryTierStats stats() const;
+  // What is present of each data set.
+  const DataSetUse& use() const;
   // Walks all its structures and returns what contradicts, empty if nothing does. For tests.
   std::string check() const;
 

@@ -43,6 +43,7 @@ struct SlotMeta {
   bool visited : 1 = false;                // touched since it was filled or last spared
   bool hazarded : 1 = false;               // true only during a scan
   bool unused_prefetch : 1 = false;        // fetched ahead, and nobody has used it yet
+  bool on_ssd : 1 = false;                 // an SSD was given the same bytes
 };
 static_assert(sizeof(SlotMeta) == 64);
 

@@ -43,6 +43,7 @@ class ObjectReader {
 struct OpenedObject {
   Outcome outcome;
   std::shared_ptr<ObjectReader> reader = nullptr;  // set if outcome.ok()
+  uint16_t data_set = 0;                           // that the inode belongs to; 0: not told
 };
 
 class Source {

@@ -142,6 +142,7 @@ io::Task<ReadResult> ReadPath::read_from_tiers(ReadRequest request, ReadTier* ti
       origin::OpenedObject opened = co_await request.source->open(reactor_, request.handle, request.object);
       if (!opened.outcome.ok()) co_return ReadResult{.outcome = opened.outcome};
       reader = std::move(opened.reader);
+      if (opened.data_set != 0) request.data_set = opened.data_set;
       if (request.offset + request.length > reader->size())
         co_return ReadResult{.outcome = {.error = EINVAL}};
       continue;  // the world may have changed meanwhile
@@ -259,7 +260,8 @@ std::vector<ReadPath::Run> ReadPath::plan_fetches(const ReadRequest& request, co
     fetch->prefetched = run.background;
     fetch->gate = need.ssd ? ssd_gates_[need.ssd->location.device].get() : &gate_;
     slots->erase(slot);
-    const shm::BlockKey key = key_of(request, need.block);
+    shm::BlockKey key = key_of(request, need.block);
+    if (need.ssd) key.data_set = need.ssd->data_set;
     if (ssd_.shard != nullptr) {
       ssd_.shard->note_lookup(key, need.ssd ? need.ssd->location.length_bytes : need.length,
                               need.ssd.has_value());
@@ -326,7 +328,9 @@ io::Task<void> ReadPath::fetch_from_ssd(const Run& run) {
   for (size_t i = 0; i < run.fetches.size(); ++i) {
     Fetch& fetch = *run.fetches[i];
     fetch.again = end != ssd_tier::ReadEnd::kOk;
-    if (!fetch.again) enter_memory(run.keys[i], fetch, retention_of(fetch, true));
+    if (fetch.again) continue;
+    enter_memory(run.keys[i], fetch, retention_of(fetch, true));
+    tier_.note_on_ssd(fetch.slot, run.keys[i]);
   }
 }
 
@@ -452,6 +456,7 @@ io::Task<void> ReadPath::prefetch(ReadRequest request) {
     origin::OpenedObject opened = co_await request.source->open(reactor_, request.handle, request.object);
     if (!opened.outcome.ok() || request.offset >= opened.reader->size()) co_return;
     reader = std::move(opened.reader);
+    if (opened.data_set != 0) request.data_set = opened.data_set;
     request.length =
         static_cast<uint32_t>(std::min<uint64_t>(request.length, reader->size() - request.offset));
     needs = needs_of(request, true);

@@ -72,6 +72,7 @@ readpath::ReadRequest Shard::read_request(const Attached& attached, unsigned que
                                           const shm::Submission& submission) const {
   readpath::ReadRequest request;
   request.volume = attached.session->volume()->id();
+  request.data_set = attached.session->volume()->data_sets()->root().tag;
   request.source = attached.session->volume();
   request.handle = submission.handle;
   request.object = submission.object;

@@ -142,6 +142,12 @@ ShardFigures Shard::figures() const {
   return figures;
 }
 
+ShardDataSetUse Shard::data_set_use() const {
+  ShardDataSetUse use{tier_->use().by_tag(), {}};
+  if (ssd_ != nullptr) use.ssd = ssd_->shard(options_.index).use().by_tag();
+  return use;
+}
+
 ShardSsdStats Shard::ssd_stats() const {
   ShardSsdStats stats;
   stats.shard = ssd_->shard(options_.index).stats();

@@ -47,6 +47,12 @@ struct ShardFigures {
   uint64_t operations_in_flight = 0;
 };
 
+// What a shard's tiers hold of each data set, by tag.
+struct ShardDataSetUse {
+  std::vector<memory_tier::DataSetCount> memory;
+  std::vector<memory_tier::DataSetCount> ssd;
+};
+
 class Shard {
  public:
   struct Options {
@@ -75,6 +81,7 @@ class Shard {
   ShardStats stats() const;
   ShardFigures figures() const;
   ShardSsdStats ssd_stats() const;
+  ShardDataSetUse data_set_use() const;
 
  private:
   // Slots that a READ left pinned, until RELEASE.

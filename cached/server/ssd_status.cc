@@ -4,6 +4,8 @@
 #include <algorithm>
 #include <future>
 
+#include "cached/server/ask_shards.h"
+
 namespace cached::server {
 namespace {
 
@@ -39,18 +41,7 @@ SsdReporter::SsdReporter(std::vector<Shard*> shards, ssd_tier::SsdTier* ssd, uin
     : shards_(std::move(shards)), ssd_(ssd), index_limit_bytes_(index_limit_bytes) {}
 
 Result<std::vector<ShardSsdStats>> SsdReporter::collect() {
-  std::vector<ShardSsdStats> collected;
-  for (Shard* const shard : shards_) {
-    // Shared, because a shard that answers too late still writes to it.
-    const auto answer = std::make_shared<std::promise<ShardSsdStats>>();
-    auto future = answer->get_future();
-    shard->reactor().post([shard, answer] { answer->set_value(shard->ssd_stats()); });
-    if (future.wait_for(std::chrono::seconds(1)) != std::future_status::ready) {
-      return Status(EIO, "a shard does not answer; the daemon is overloaded or hangs");
-    }
-    collected.push_back(future.get());
-  }
-  return collected;
+  return ask_shards(shards_, [](const Shard& shard) { return shard.ssd_stats(); });
 }
 
 Result<json> SsdReporter::summary() {

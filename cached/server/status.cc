@@ -3,7 +3,7 @@
 
 #include <unistd.h>
 
-#include <future>
+#include "cached/server/ask_shards.h"
 
 namespace cached::server {
 namespace {
@@ -44,21 +44,15 @@ StatusReporter::StatusReporter(memory_tier::SharedMemory& memory, memory_tier::N
 
 Result<StatusReporter::Collected> StatusReporter::collect() {
   Collected collected;
-  for (Shard* const shard : shards_) {
-    // Shared, because a shard that answers too late still writes to it.
-    auto answer = std::make_shared<std::promise<std::pair<ShardStats, memory_tier::NameTableStats>>>();
-    auto future = answer->get_future();
-    const bool owns_names = shard == shards_.front();
-    shard->reactor().post([this, shard, owns_names, answer] {
-      answer->set_value({shard->stats(), owns_names ? names_.stats() : memory_tier::NameTableStats{}});
-    });
-    if (future.wait_for(std::chrono::seconds(1)) != std::future_status::ready) {
-      return Status(EIO, "a shard does not answer; the daemon is overloaded or hangs");
-    }
-    auto [stats, names] = future.get();
-    collected.shards.push_back(stats);
-    if (owns_names) collected.names = names;
-  }
+  Result<std::vector<ShardStats>> shards =
+      ask_shards(shards_, [](const Shard& shard) { return shard.stats(); });
+  if (!shards.ok()) return shards.status();
+  collected.shards = std::move(shards).value();
+  // The name table is the first shard's.
+  const auto names =
+      ask_shards({shards_.front()}, [table = &names_](const Shard&) { return table->stats(); });
+  if (!names.ok()) return names.status();
+  collected.names = names->front();
   return collected;
 }
 

@@ -18,12 +18,14 @@ Location location_of(const IndexEntry& entry, const Layout& layout) {
   return {entry.device, layout.segment_of(entry.offset_bytes()), entry.offset_bytes(), entry.length_bytes()};
 }
 
+memory_tier::DataSetCount count_of(const IndexEntry& entry) {
+  return {1, entry.length_bytes(), entry.head, 0};
+}
+
 }  // namespace
 
-SsdIndex::SsdIndex(uint64_t limit_bytes, OnRemoved on_removed)
-    : limit_bytes_(std::max(limit_bytes, kMinimumLimitBytes)),
-      on_removed_(std::move(on_removed)),
-      table_(limit_bytes_ / kExpectedEntryBytes) {}
+SsdIndex::SsdIndex(uint64_t limit_bytes)
+    : limit_bytes_(std::max(limit_bytes, kMinimumLimitBytes)), table_(limit_bytes_ / kExpectedEntryBytes) {}
 
 void SsdIndex::add_device(uint32_t device, const Layout& layout) {
   devices_[device] = {layout, std::vector<Segment>(layout.segment_count)};
@@ -76,13 +78,22 @@ std::optional<Found> SsdIndex::find(const shm::BlockKey& key) const {
   const EntryRef* const ref = table_.find(entries_, ReferenceTable::split(shm::hash_block(key)));
   if (ref == nullptr) return std::nullopt;
   const IndexEntry& entry = entries_[*ref];
-  Found found{location_of(entry, devices_[entry.device].layout), {}};
+  Found found{location_of(entry, devices_[entry.device].layout), {}, entry.data_set};
   std::copy_n(entries_.checksums(*ref), EntrySlabs::chunks(*ref), found.checksums.begin());
   return found;
 }
 
 bool SsdIndex::contains(const shm::BlockKey& key) const {
   return table_.find(entries_, ReferenceTable::split(shm::hash_block(key))) != nullptr;
+}
+
+void SsdIndex::retag(const shm::BlockKey& key) {
+  const EntryRef* const ref = table_.find(entries_, ReferenceTable::split(shm::hash_block(key)));
+  if (ref == nullptr) return;
+  IndexEntry& entry = entries_[*ref];
+  use_.remove(entry.data_set, count_of(entry));
+  entry.data_set = key.data_set;
+  use_.add(entry.data_set, count_of(entry));
 }
 
 bool SsdIndex::remove(const shm::BlockKey& key, const Location& location) {
@@ -148,6 +159,7 @@ EntryRef SsdIndex::make_entry(const shm::BlockKey& key, uint64_t fingerprint, co
   entry.device = location.device & 0x3f;
   entry.length_less_one = (location.length_bytes - 1) & 0x1ffff;
   entry.removed = 0;
+  entry.head = key.block == 0 ? 1 : 0;
   entry.spare = 0;
   entry.next = std::exchange(segment.first, ref);
   std::copy_n(checksums.begin(), chunks, entries_.checksums(ref));
@@ -157,6 +169,7 @@ EntryRef SsdIndex::make_entry(const shm::BlockKey& key, uint64_t fingerprint, co
   segment.live_bytes += location.length_bytes;
   bytes_live_ += location.length_bytes;
   ++entry_count_;
+  use_.add(entry.data_set, count_of(entry));
   return ref;
 }
 
@@ -168,7 +181,7 @@ void SsdIndex::mark_removed(IndexEntry& entry) {
   segment_of(entry).live_bytes -= entry.length_bytes();
   bytes_live_ -= entry.length_bytes();
   --entry_count_;
-  if (on_removed_) on_removed_(entry.data_set, entry.length_bytes());
+  use_.remove(entry.data_set, count_of(entry));
 }
 
 }  // namespace cached::ssd_tier

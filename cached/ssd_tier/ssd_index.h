@@ -29,11 +29,11 @@
 #include <array>
 #include <cstddef>
 #include <cstdint>
-#include <functional>
 #include <optional>
 #include <span>
 #include <vector>
 
+#include "cached/memory_tier/data_set_use.h"
 #include "cached/ssd_tier/entry_slabs.h"
 #include "cached/ssd_tier/format.h"
 #include "cached/ssd_tier/reference_table.h"
@@ -55,6 +55,7 @@ struct Location {
 struct Found {
   Location location;
   Checksums checksums{};  // beyond chunks_of(length_bytes): 0
+  uint16_t data_set = 0;
 };
 
 // An entry that was found on a device at the start.
@@ -66,12 +67,8 @@ struct RecoveredEntry {
 
 class SsdIndex {
  public:
-  // Told of every entry that leaves the index, whatever the reason: replaced, removed, its segment dropped.
-  // Must not call the index. On the thread of the call that removes it.
-  using OnRemoved = std::function<void(uint16_t data_set, uint32_t length_bytes)>;
-
-  // Takes at most `limit_bytes` (memory_bytes()), at least kMinimumLimitBytes. `on_removed` may be empty.
-  SsdIndex(uint64_t limit_bytes, OnRemoved on_removed);
+  // Takes at most `limit_bytes` (memory_bytes()), at least kMinimumLimitBytes.
+  explicit SsdIndex(uint64_t limit_bytes);
   SsdIndex(const SsdIndex&) = delete;
   SsdIndex& operator=(const SsdIndex&) = delete;
 
@@ -92,6 +89,9 @@ class SsdIndex {
   // Where `key` lies.
   std::optional<Found> find(const shm::BlockKey& key) const;
   bool contains(const shm::BlockKey& key) const;
+
+  // `key`, if it is here, belongs to `key.data_set` from now on.
+  void retag(const shm::BlockKey& key);
 
   // Removes `key` if it still is at `location` (device and offset). Whether it was.
   bool remove(const shm::BlockKey& key, const Location& location);
@@ -117,6 +117,8 @@ class SsdIndex {
     return devices_[device].segments[segment].live_bytes;
   }
 
+  // What is here of each data set.
+  const memory_tier::DataSetUse& use() const { return use_; }
   uint64_t entries() const { return entry_count_; }
   // Sum of the lengths of all entries.
   uint64_t bytes_live() const { return bytes_live_; }
@@ -147,10 +149,10 @@ class SsdIndex {
   void mark_removed(IndexEntry& entry);
 
   const uint64_t limit_bytes_;
-  const OnRemoved on_removed_;
   EntrySlabs entries_;
   ReferenceTable table_;
   std::array<Device, kMaximumDevices> devices_;
+  memory_tier::DataSetUse use_;
   uint64_t segment_list_bytes_ = 0;
   uint64_t entry_count_ = 0;
   uint64_t bytes_live_ = 0;

@@ -20,7 +20,7 @@ SsdShard::SsdShard(io::Reactor& reactor, const Options& options, AdmissionPolicy
       options_(options),
       policy_(policy),
       lanes_(devices.size()),
-      index_(std::max(options.index_limit_bytes, SsdIndex::kMinimumLimitBytes), {}) {
+      index_(std::max(options.index_limit_bytes, SsdIndex::kMinimumLimitBytes)) {
   for (size_t i = 0; i < devices.size(); ++i) lanes_[i].log = devices[i];
 }
 

@@ -72,6 +72,8 @@ class SsdShard {
   std::optional<Found> find(const shm::BlockKey& key) const;
   // A read missed memory and asked for a block of `block_bytes`: what the policy learns from.
   void note_lookup(const shm::BlockKey& key, uint32_t block_bytes, bool hit);
+  // For accounting: the block belongs to `key.data_set` now, if it is on a device.
+  void retag(const shm::BlockKey& key) { index_.retag(key); }
   // Whether `next` starts where `entry` ends, so that one command reads both.
   bool adjacent(const Found& entry, const Found& next) const;
 
@@ -96,6 +98,8 @@ class SsdShard {
 
   io::Reactor& reactor() { return reactor_; }
   const SsdShardStats& stats();
+  // What the shard's index has of each data set.
+  const memory_tier::DataSetUse& use() const { return index_.use(); }
   SsdIndex::DeviceTotals totals(unsigned device) const { return index_.device_totals(device); }
   // Latency of reads of a device, microseconds, as the caller met it.
   const Histogram& read_latency_us(unsigned device) const { return lanes_[device].latency_us; }

@@ -160,6 +160,12 @@ bool Beneath::allowed_file_system(uint64_t type, uint64_t device) const {
   return true;
 }
 
+Result<UniqueFd> Beneath::open_directory(const std::string& path) const {
+  UniqueFd fd = open_at(root_.get(), path, O_PATH | O_DIRECTORY);
+  if (!fd.valid()) return Status::from_errno("cannot open the directory");
+  return fd;
+}
+
 FoundInode Beneath::inspect(int fd) const {
   FoundInode found;
   found.info.validated_at_ns = system_clock().monotonic_ns();

@@ -84,6 +84,8 @@ class Beneath {
   shm::ObjectId object_id(const FoundInode& inode, uint64_t nonce) const;
 
   int root_fd() const { return root_.get(); }
+  // The directory at `path`, as O_PATH. errno, ENOTDIR.
+  Result<UniqueFd> open_directory(const std::string& path) const;
 
  private:
   Beneath(UniqueFd root, const IdentityKey& key) : root_(std::move(root)), key_(key) {}

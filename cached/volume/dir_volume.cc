@@ -18,6 +18,7 @@ constexpr uint64_t kStatisticsPollNs = 5 * kNanosecondsPerMillisecond;
 // validation that a client needed gives a new one, and long enough that readers who validate at the same time
 // agree.
 constexpr uint64_t kNonceLifeNs = 500 * kNanosecondsPerMillisecond;
+constexpr unsigned kMaximumPlaceDepth = 512;
 
 bool valid_name(const std::string& name) {
   return !name.empty() && name.size() <= NAME_MAX && name != "." && name != ".." &&
@@ -93,6 +94,20 @@ DirVolume::PathAnswer DirVolume::path_of(const shm::Handle& handle) {
   return answer;
 }
 
+// Directories that were moved at the source may form loops in the nodes, so the walk is bounded.
+DataSetMap::Place DirVolume::place_of(const DataSetMap& map, const shm::Handle& handle, unsigned depth) {
+  const Node* const node = nodes_.get(handle);
+  if (node == nullptr || node->name.empty() || !map.has_directories() || depth > kMaximumPlaceDepth)
+    return map.root();
+  if (node->place_generation == map.generation()) return node->place;
+  const shm::Handle parent = node->parent;
+  const DataSetMap::Place above = place_of(map, parent, depth + 1);
+  Node* const known = nodes_.get(handle);
+  known->place = map.below(above, known->name);
+  known->place_generation = map.generation();
+  return known->place;
+}
+
 bool DirVolume::settled(const FoundInode& found) const {
   const int64_t ctime_ns =
       found.version.ctime_s * static_cast<int64_t>(kNanosecondsPerSecond) + found.version.ctime_ns;
@@ -120,11 +135,15 @@ void DirVolume::choose_object(const FoundInode& found, const Node* before, Node*
 }
 
 shm::InodeInfo DirVolume::learn(const FoundInode& found, const shm::Handle& parent, const std::string& name) {
-  Node node{parent, name, found.version, {}, {}};
+  Node node;
+  node.parent = parent;
+  node.name = name;
+  node.version = found.version;
   if (S_ISREG(found.info.mode)) choose_object(found, nodes_.get(found.handle), &node);
   shm::InodeInfo info = found.info;
   info.object = node.object;
   nodes_.put(found.handle, std::move(node));
+  info.data_set = place_of(*data_sets(), found.handle).tag;
   names_.put_inode(id_, info);
   return info;
 }
@@ -279,6 +298,24 @@ io::Task<StatisticsAnswer> DirVolume::statistics(io::Reactor& caller) {
   co_return StatisticsAnswer{Outcome{}, counter_.known()};
 }
 
+TreeTotals DirVolume::tree_totals(const std::string& path) {
+  TreeCounter* counter = &counter_;
+  const std::lock_guard lock(directories_mutex_);
+  if (!path.empty()) {
+    const CountedDirectory* known = counted_directories_.get(path);
+    if (known == nullptr) {
+      Result<UniqueFd> fd = beneath_->open_directory(path);
+      if (!fd.ok()) return {};
+      auto made = std::make_unique<TreeCounter>(fd->get());
+      known = counted_directories_.put(path, {std::move(fd).value(), std::move(made)});
+    }
+    counter = known->counter.get();
+  }
+  counter->refresh();
+  const shm::VolumeStatistics statistics = counter->known();
+  return {statistics.bytes, counter->regular_files(), statistics.complete != 0};
+}
+
 io::Task<origin::OpenedObject> DirVolume::open(io::Reactor& caller, shm::Handle handle,
                                                shm::ObjectId object) {
   co_await home_.hop();
@@ -309,6 +346,7 @@ io::Task<origin::OpenedObject> DirVolume::open(io::Reactor& caller, shm::Handle 
       auto on_changed = [this, handle] { home_.post([this, handle] { io::spawn(forget_version(handle)); }); };
       opened.reader = std::make_shared<origin::DirFileReader>(std::move(file), version, &origin_counters_,
                                                               std::move(on_changed));
+      opened.data_set = place_of(*data_sets(), handle).tag;
     }
   }
   co_await caller.hop();

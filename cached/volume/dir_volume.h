@@ -16,6 +16,7 @@
 
 #include <functional>
 #include <memory>
+#include <mutex>
 #include <string>
 
 #include "cached/config/config.h"
@@ -51,6 +52,7 @@ class DirVolume : public Volume {
   shm::VolumeStatistics known_statistics() const override { return counter_.known(); }
   io::Task<origin::OpenedObject> open(io::Reactor& caller, shm::Handle handle, shm::ObjectId object) override;
   const origin::OriginCounters& origin_counters() const override { return origin_counters_; }
+  TreeTotals tree_totals(const std::string& path) override;
 
  private:
   struct Node {
@@ -60,7 +62,10 @@ class DirVolume : public Volume {
     shm::ObjectId object;
     shm::ObjectId previous_object;  // of the same version: still readable
     uint64_t object_made_ns = 0;    // when `object` was first given
+    DataSetMap::Place place;
+    uint64_t place_generation = UINT64_MAX;  // of the map that `place` is of
   };
+  static constexpr size_t kMaximumCountedDirectories = 1024;  // as many as there may be data sets
   struct PathAnswer {
     bool known = false;
     std::string path;
@@ -71,6 +76,8 @@ class DirVolume : public Volume {
 
   // The path of a handle from the nodes; unknown if a node on the way was forgotten.
   PathAnswer path_of(const shm::Handle& handle);
+  // To which data set the inode belongs. `depth` bounds the way to the root.
+  DataSetMap::Place place_of(const DataSetMap& map, const shm::Handle& handle, unsigned depth = 0);
   // Takes in what was found: object id, node, inode record. `parent` and `name` say where it was found.
   shm::InodeInfo learn(const FoundInode& found, const shm::Handle& parent, const std::string& name);
   // Whether the file could still change without its times telling.
@@ -92,6 +99,13 @@ class DirVolume : public Volume {
   LruMap<shm::Handle, Node> nodes_;
   LruMap<shm::Handle, std::shared_ptr<origin::OpenFile>> open_files_;
   TreeCounter counter_;
+  // Of directories that were asked for. The counter goes before the descriptor that it walks.
+  struct CountedDirectory {
+    UniqueFd fd;
+    std::unique_ptr<TreeCounter> counter;
+  };
+  std::mutex directories_mutex_;  // guards counted_directories_
+  LruMap<std::string, CountedDirectory> counted_directories_{kMaximumCountedDirectories};
   origin::OriginCounters origin_counters_;
   io::BlockingPool pool_;  // last: its threads use what stands above
 };

@@ -295,6 +295,14 @@ io::Task<InodeAnswer> RadosVolume::answer_for(Found where) {
   co_return InodeAnswer{Outcome{}, *info};
 }
 
+DataSetMap::Place RadosVolume::place_of(Snapshot& snapshot, uint64_t locator) const {
+  const std::shared_ptr<const DataSetMap> map = data_sets();
+  if (locator >> 32 == kRootDirectory || !map->has_directories()) return map->root();
+  const Snapshot::Place* const known = snapshot.places.get(locator);
+  if (known == nullptr || known->generation != map->generation()) return {map->root().tag, 0};
+  return known->place;
+}
+
 InodeAnswer RadosVolume::root(uint64_t snapshot) {
   // Whoever is late finds nobody waiting: the promise belongs to both.
   const auto promise = std::make_shared<std::promise<InodeAnswer>>();
@@ -330,9 +338,17 @@ io::Task<InodeAnswer> RadosVolume::learn(Found directory, Entry entry) {
     if (!found.ok()) co_return InodeAnswer{failed(found.status())};
     inode = std::move(found).value();
   }
-  const Result<shm::InodeInfo> info =
+  Result<shm::InodeInfo> info =
       co_await info_of(directory.snapshot, std::move(inode), directory.validated_at_ns);
   if (!info.ok()) co_return InodeAnswer{failed(info.status())};
+  const std::shared_ptr<const DataSetMap> map = data_sets();
+  info->data_set = map->root().tag;
+  if (map->has_directories()) {
+    const uint64_t parent = locator_of(directory.directory, directory.entry);
+    const DataSetMap::Place place = map->below(place_of(*directory.snapshot, parent), entry.name);
+    directory.snapshot->places.put(info->handle.low, {place, map->generation()});
+    info->data_set = place.tag;
+  }
   names_.put_inode(options_.id, *info);
   names_.put_name(options_.id, handle_of(directory), entry.name, info->handle, directory.validated_at_ns);
   co_return InodeAnswer{Outcome{}, *info};
@@ -515,6 +531,12 @@ shm::VolumeStatistics RadosVolume::known_statistics() const {
   return statistics_;
 }
 
+TreeTotals RadosVolume::tree_totals(const std::string& path) {
+  if (!path.empty()) return {};
+  const shm::VolumeStatistics statistics = known_statistics();
+  return {statistics.bytes, statistics.files, statistics.complete != 0};
+}
+
 // Objects. ----------------------------------------------------------------------------------------------
 
 io::Task<origin::OpenedObject> RadosVolume::open(io::Reactor& caller, shm::Handle handle,
@@ -526,8 +548,11 @@ io::Task<origin::OpenedObject> RadosVolume::open(io::Reactor& caller, shm::Handl
 }
 
 io::Task<origin::OpenedObject> RadosVolume::open_here(shm::Handle handle, shm::ObjectId object) {
+  const SnapshotPointer* const at = is_metadata_object(object) ? nullptr : snapshots_.get(handle.high);
+  const uint16_t data_set = at == nullptr ? data_sets()->root().tag : place_of(**at, handle.low).tag;
   // An id never names other bytes, so whoever knows it may read them, whatever became of the snapshot.
-  if (const auto* const known = objects_.get(object)) co_return origin::OpenedObject{Outcome{}, *known};
+  if (const auto* const known = objects_.get(object))
+    co_return origin::OpenedObject{Outcome{}, *known, data_set};
   if (is_metadata_object(object)) {
     const SnapshotPointer* const snapshot = snapshots_.get(handle.high);
     if (snapshot == nullptr) co_return origin::OpenedObject{Outcome{.error = ESTALE}};
@@ -535,7 +560,7 @@ io::Task<origin::OpenedObject> RadosVolume::open_here(shm::Handle handle, shm::O
       if (!(place.object == object) || place.pages == 0) continue;
       const auto table = RadosObject::table(context_, place);
       objects_.put(object, table);
-      co_return origin::OpenedObject{Outcome{}, table};
+      co_return origin::OpenedObject{Outcome{}, table, data_set};
     }
     co_return origin::OpenedObject{Outcome{.error = ESTALE}};
   }
@@ -553,7 +578,7 @@ io::Task<origin::OpenedObject> RadosVolume::open_here(shm::Handle handle, shm::O
     co_return origin::OpenedObject{outcome};
   }
   objects_.put(object, *reader);
-  co_return origin::OpenedObject{Outcome{}, std::move(reader).value()};
+  co_return origin::OpenedObject{Outcome{}, std::move(reader).value(), data_set};
 }
 
 io::Task<Result<std::shared_ptr<origin::ObjectReader>>> RadosVolume::open_file(SnapshotPointer snapshot,

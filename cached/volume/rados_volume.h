@@ -76,6 +76,8 @@ class RadosVolume : public Volume {
   shm::VolumeStatistics known_statistics() const override;
   io::Task<origin::OpenedObject> open(io::Reactor& caller, shm::Handle handle, shm::ObjectId object) override;
   const origin::OriginCounters& origin_counters() const override { return origin_counters_; }
+  // Of the whole data set as its head says; directories are not counted.
+  TreeTotals tree_totals(const std::string& path) override;
   // Why the volume cannot be used, one line; empty when it can. Any thread.
   std::string trouble() const;
 
@@ -88,6 +90,13 @@ class RadosVolume : public Volume {
     Status failure;
     LruMap<uint64_t, AttributeRecord> attributes{1024};
     LruMap<uint64_t, shm::ObjectId> objects{4096};  // ids by number
+    // Data sets of what was looked up while directories of the volume were data sets: by entry number for
+    // files, by locator (locator_of) for directories. Of the map of that generation.
+    struct Place {
+      DataSetMap::Place place;
+      uint64_t generation = 0;
+    };
+    LruMap<uint64_t, Place> places{262'144};
   };
   using SnapshotPointer = std::shared_ptr<Snapshot>;
   // An inode that a handle led to.
@@ -118,6 +127,10 @@ class RadosVolume : public Volume {
   // The inode of `entry` as seen by whoever asks for names in `directory`; enters it into the name table.
   io::Task<InodeAnswer> learn(Found directory, Entry entry);
   io::Task<InodeAnswer> answer_for(Found where);
+  // To which data set an inode belongs: what learn() noted, or the volume's own. The table of entries leads
+  // from a directory to its entries and not back, so who comes with a handle from before a restart, and looks
+  // nothing up, is counted for the volume.
+  DataSetMap::Place place_of(Snapshot& snapshot, uint64_t locator) const;
   io::Task<InodeAnswer> lookup_in(Found parent, std::string name);
   io::Task<Result<std::vector<Xattr>>> xattrs_of(shm::Handle handle);
   io::Task<DirectoryAnswer> list(Found directory, uint64_t cookie, bool with_attributes,

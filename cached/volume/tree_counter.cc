@@ -59,6 +59,7 @@ void TreeCounter::walk() {
   ::sched_setscheduler(0, SCHED_BATCH, &parameters);
   uint64_t bytes = 0;
   uint64_t files = 0;
+  uint64_t regular_files = 0;
   std::vector<Directory> stack;
   stack.push_back(open_directory(root_fd_, "."));
   if (stack.back() == nullptr) stack.clear();
@@ -74,17 +75,22 @@ void TreeCounter::walk() {
     struct stat attributes {};
     if (::fstatat(fd, entry->d_name, &attributes, AT_SYMLINK_NOFOLLOW) != 0) continue;
     ++files;
-    if (S_ISREG(attributes.st_mode)) bytes += static_cast<uint64_t>(attributes.st_size);
+    if (S_ISREG(attributes.st_mode)) {
+      ++regular_files;
+      bytes += static_cast<uint64_t>(attributes.st_size);
+    }
     if (S_ISDIR(attributes.st_mode) && stack.size() < kMaximumDepth) {
       if (Directory child = open_directory(fd, entry->d_name)) stack.push_back(std::move(child));
     }
     if (complete_) continue;
     bytes_ = bytes;
     files_ = files;
+    regular_files_ = regular_files;
   }
   if (!stopping_) {
     bytes_ = bytes;
     files_ = files;
+    regular_files_ = regular_files;
     complete_ = true;
   }
   walking_ = false;

@@ -29,6 +29,8 @@ class TreeCounter {
   void refresh();
   // The last complete count, or what the first walk has counted so far.
   shm::VolumeStatistics known() const;
+  // Of it, what is a regular file.
+  uint64_t regular_files() const { return regular_files_; }
 
  private:
   void walk();
@@ -42,6 +44,7 @@ class TreeCounter {
   std::atomic<bool> complete_{false};
   std::atomic<uint64_t> bytes_{0};
   std::atomic<uint64_t> files_{0};
+  std::atomic<uint64_t> regular_files_{0};
 };
 
 }  // namespace cached::volume

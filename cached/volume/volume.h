@@ -6,7 +6,9 @@
 // table on the way.
 #pragma once
 
+#include <atomic>
 #include <cstdint>
+#include <memory>
 #include <string>
 #include <vector>
 
@@ -14,6 +16,7 @@
 #include "cached/io/task.h"
 #include "cached/origin/dir_file.h"
 #include "cached/origin/source.h"
+#include "cached/volume/data_set_map.h"
 #include "shm/types.h"
 
 namespace cached::volume {
@@ -50,6 +53,13 @@ struct StatisticsAnswer {
   shm::VolumeStatistics statistics = {};
 };
 
+// What lies below a directory at the origin.
+struct TreeTotals {
+  uint64_t bytes = 0;
+  uint64_t files = 0;    // regular ones
+  bool counted = false;  // false: nothing is known, or the first count is still going on
+};
+
 class Volume : public origin::Source {
  public:
   // Immutable for the volume's life; any thread.
@@ -78,6 +88,17 @@ class Volume : public origin::Source {
   virtual shm::VolumeStatistics known_statistics() const = 0;
 
   virtual const origin::OriginCounters& origin_counters() const = 0;
+
+  // What lies below the directory `path` (empty: the root), as counted last. Asking begins a count in the
+  // background if there is none or it is old. Any thread; may block for a call at the origin.
+  virtual TreeTotals tree_totals(const std::string& path) = 0;
+
+  // Which of its places belong to which data set, from now on. Any thread.
+  void set_data_sets(std::shared_ptr<const DataSetMap> map) { data_sets_.store(std::move(map)); }
+  std::shared_ptr<const DataSetMap> data_sets() const { return data_sets_.load(); }
+
+ private:
+  std::atomic<std::shared_ptr<const DataSetMap>> data_sets_{std::make_shared<const DataSetMap>()};
 };
 
 }  // namespace cached::volume

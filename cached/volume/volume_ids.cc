@@ -33,8 +33,9 @@ Result<std::map<std::string, uint16_t>> parse(const std::string& text, const std
 
 }  // namespace
 
-Result<VolumeIds> VolumeIds::load(const std::string& state_dir, const std::vector<std::string>& names) {
-  const std::string path = state_dir + "/volumes";
+Result<VolumeIds> VolumeIds::load(const std::string& state_dir, const std::vector<std::string>& names,
+                                  const std::string& file) {
+  const std::string path = state_dir + "/" + file;
   VolumeIds result;
   const Result<std::string> text = read_state_file(path, kLargestFile);
   if (text.ok()) {

@@ -4,6 +4,8 @@
 #include <algorithm>
 #include <bit>
 #include <cmath>
+#include <cstddef>
+#include <numeric>
 
 namespace cached {
 namespace {
@@ -55,6 +57,11 @@ uint64_t Histogram::percentile(double percent) const {
     if (seen >= wanted) return std::min(upper_end_of(i), maximum_);
   }
   return maximum_;
+}
+
+uint64_t Histogram::count_below(uint64_t limit) const {
+  const auto end = buckets_.begin() + static_cast<ptrdiff_t>(bucket_of(limit));
+  return std::accumulate(buckets_.begin(), end, uint64_t{0});
 }
 
 }  // namespace cached

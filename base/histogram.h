@@ -21,6 +21,9 @@ class Histogram {
   double mean() const { return count_ == 0 ? 0 : static_cast<double>(sum_) / static_cast<double>(count_); }
   // The smallest recorded bucket's upper end below which `percent` (0-100) of the values lie; 0 when empty.
   uint64_t percentile(double percent) const;
+  uint64_t sum() const { return sum_; }
+  // How many values are below `limit`, a power of two: those are the limits that buckets keep apart.
+  uint64_t count_below(uint64_t limit) const;
 
  private:
   std::vector<uint64_t> buckets_;

@@ -240,19 +240,19 @@ class Bench:
         self.stack.callback(shutil.rmtree, home, ignore_errors=True)
         return prepare_data(home, name)
 
-    def daemon(self, source, memory, devices=(), **more_sources):
+    def daemon(self, source, memory, devices=(), sections="", **more_sources):
         """A daemon with the volume `data`, and one for each further source: a directory, or the keys of a [[volume]].
-        `devices`: (path, bytes) of files."""
+        `devices`: (path, bytes) of files; `sections`: more of the configuration."""
         home = self.new_path("cached")
         (home / "state").mkdir(parents=True)
         text = (f'[daemon]\nsocket = "{home}/socket"\ncontrol_socket = "{home}/control"\nstate_dir = "{home}/state"\n'
-                f'log_level = "info"\nshards = 1\n\n[memory]\nsize = "{memory}"\n')
+                f'shards = 1\n\n[memory]\nsize = "{memory}"\n')
         for path, size_bytes in devices:
             text += f'\n[[device]]\npath = "{path}"\nsize = "{size_bytes}"\n'
         for name, place in {"data": source, **more_sources}.items():
             keys = {"name": name, **(place if isinstance(place, dict) else {"source": f"dir:{place}"})}
             text += "\n[[volume]]\n" + "".join(f'{key} = "{value}"\n' for key, value in keys.items())
-        (home / "cached.toml").write_text(text)
+        (home / "cached.toml").write_text(text + sections)
         daemon = self.start_daemon(home)
         daemon.wait_until(daemon.devices_ready, "its devices were ready")
         return daemon

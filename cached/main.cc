@@ -15,7 +15,7 @@
 #include <mutex>
 
 #include "base/log.h"
-#include "base/log_level.h"
+#include "base/metric_table.h"
 #include "base/units.h"
 #include "cached/admin/control_server.h"
 #include "cached/config/config.h"
@@ -23,6 +23,7 @@
 #include "cached/io/file_device.h"
 #include "cached/memory_tier/name_table.h"
 #include "cached/memory_tier/shared_memory.h"
+#include "cached/metrics/metrics_server.h"
 #include "cached/origin/rados_store.h"
 #include "cached/server/cached_metadata.h"
 #include "cached/server/data_set_commands.h"
@@ -31,6 +32,7 @@
 #include "cached/server/shard.h"
 #include "cached/server/ssd_status.h"
 #include "cached/server/status.h"
+#include "cached/server/watchdog.h"
 #include "cached/ssd_tier/ssd_tier.h"
 #include "cached/volume/dir_volume.h"
 #include "cached/volume/juicefs_volume.h"
@@ -64,6 +66,8 @@ struct Daemon {
   std::unique_ptr<server::DataSetReporter> data_set_reporter;
   std::unique_ptr<server::DataSetCommands> data_set_commands;
   std::unique_ptr<admin::ControlServer> control;
+  std::unique_ptr<metrics::MetricsServer> metrics;  // null: not configured
+  std::unique_ptr<server::Watchdog> watchdog;
 
   ~Daemon();
   Status start(const Config& config);
@@ -81,6 +85,7 @@ struct Daemon {
   Status start_rados_volume(const VolumeConfig& config, uint16_t id);
   void start_juicefs_volume(const VolumeConfig& config, uint16_t id, uint64_t name_entries);
   Status start_servers(const Config& config);
+  Status start_metrics(const Config& config);
   std::vector<server::Shard*> shard_pointers() const;
 
   std::mutex config_mutex_;  // one reload at a time; guards config_
@@ -300,6 +305,28 @@ Status Daemon::start_servers(const Config& config) {
                                    {server::StatusReporter::kSampleIntervalMs, [source] { source->sample(); }});
   if (!control_server.ok()) return control_server.status();
   control = std::move(control_server).value();
+  CACHED_RETURN_IF_ERROR(start_metrics(config));
+  std::vector<io::Reactor*> reactors;
+  for (const auto& shard : shards) reactors.push_back(&shard->reactor());
+  watchdog = std::make_unique<server::Watchdog>(std::move(reactors));
+  return Status();
+}
+
+Status Daemon::start_metrics(const Config& config) {
+  if (config.metrics.listen.empty()) return Status();
+  metrics::Sources sources;
+  sources.memory = memory.get();
+  sources.names = names.get();
+  sources.shards = shard_pointers();
+  for (const auto& volume : volumes) sources.volumes.push_back(volume.get());
+  sources.sessions = sessions.get();
+  sources.ssd = ssd.get();
+  sources.ssd_index_limit_bytes = effective_index_bytes(config.ssd);
+  sources.max_sessions = config.daemon.max_sessions;
+  Result<std::unique_ptr<metrics::MetricsServer>> server =
+      metrics::MetricsServer::create(config.metrics.listen, std::move(sources));
+  if (!server.ok()) return server.status();
+  metrics = std::move(server).value();
   return Status();
 }
 
@@ -337,7 +364,7 @@ Result<nlohmann::json> Daemon::reload() {
   }
   reporter->set_volumes(std::move(current), std::move(retired));
   data_set_commands->pins().set_limit(effective_pin_limit(plan.in_force.memory));
-  CACHED_RETURN_IF_ERROR(set_log_level(plan.in_force.daemon.log_level));
+  CACHED_RETURN_IF_ERROR(set_log_level(plan.in_force.log.level));
   config_ = std::move(plan.in_force);
   return nlohmann::json{{"changed", plan.changed}, {"needs_restart", plan.needs_restart}};
 }
@@ -369,6 +396,8 @@ void reload_by_signal(Daemon& daemon) {
 }
 
 Daemon::~Daemon() {
+  watchdog.reset();
+  metrics.reset();
   control.reset();
   reporter.reset();
   data_set_commands.reset();
@@ -438,11 +467,13 @@ int main(int argc, char** argv) {
   std::string config_file = "/etc/cached/cached.toml";
   bool check_only = false;
   bool foreground = false;
+  bool list_metrics = false;
   app.add_option("--config", config_file, "the configuration, TOML")->capture_default_str();
   app.add_flag("--check-config", check_only,
                "check the configuration, say what is wrong, and exit (2 if anything is)");
   app.add_flag("--foreground", foreground,
                "stay in the foreground (the default; accepted for service managers)");
+  app.add_flag("--list-metrics", list_metrics, "print the manual of the metrics (Markdown) and exit");
   app.set_version_flag("--version", CACHED_VERSION);
   try {
     app.parse(argc, argv);
@@ -453,6 +484,10 @@ int main(int argc, char** argv) {
     return cached::kExitBadConfiguration;
   }
 
+  if (list_metrics) {
+    std::fputs(cached::metric_manual().c_str(), stdout);
+    return 0;
+  }
   const cached::Result<cached::Config> config = cached::load_config(config_file);
   cached::Status status = config.status();
   if (status.ok()) status = cached::check_sources(*config);
@@ -473,9 +508,7 @@ int main(int argc, char** argv) {
     return 0;
   }
   if (::sodium_init() < 0) return cached::fail(cached::Status(EIO, "libsodium cannot start"));
-  if (const cached::Status log =
-          cached::init_log("cached", config->daemon.log_level, config->daemon.log_file);
-      !log.ok()) {
+  if (const cached::Status log = cached::init_log(config->log.options("cached")); !log.ok()) {
     return cached::fail(log);
   }
   if (silent_source) cached::log_warning("{}; going on without it until it answers", status.message());

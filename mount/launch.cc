@@ -1,14 +1,20 @@
 #include "mount/launch.h"
 
 #include <fcntl.h>
+#include <sys/socket.h>
+#include <sys/un.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <cerrno>
+#include <cstddef>
 #include <cstdio>
+#include <cstdlib>
+#include <cstring>
 
 #include "base/status.h"
+#include "mount/supervisor.h"
 
 namespace cached::mount {
 
@@ -38,12 +44,20 @@ void write_all(int fd, const std::string& text) {
   }
 }
 
-// stdin, stdout and stderr become /dev/null: whoever called us may wait for the end of their pipes.
-void detach_from_terminal() {
-  const int null = ::open("/dev/null", O_RDWR | O_CLOEXEC);
-  if (null < 0) return;
-  for (int fd = 0; fd <= 2; ++fd) ::dup2(null, fd);
-  if (null > 2) ::close(null);
+// What sd_notify("READY=1") does, for a unit of Type=notify; nothing without a service manager that asks for
+// it.
+void notify_service_manager() {
+  const char* const path = std::getenv("NOTIFY_SOCKET");
+  sockaddr_un address{};
+  address.sun_family = AF_UNIX;
+  if (path == nullptr || std::strlen(path) >= sizeof address.sun_path) return;
+  std::strcpy(address.sun_path, path);
+  if (path[0] == '@') address.sun_path[0] = '\0';
+  const UniqueFd socket(::socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0));
+  const auto length = static_cast<socklen_t>(offsetof(sockaddr_un, sun_path) + std::strlen(path));
+  const std::string message = "READY=1";
+  static_cast<void>(::sendto(socket.get(), message.data(), message.size(), MSG_NOSIGNAL,
+                             reinterpret_cast<const sockaddr*>(&address), length));
 }
 
 int wait_for_start(int pipe, pid_t child) {
@@ -60,6 +74,13 @@ int wait_for_start(int pipe, pid_t child) {
 
 }  // namespace
 
+void detach_from_terminal() {
+  const int null = ::open("/dev/null", O_RDWR | O_CLOEXEC);
+  if (null < 0) return;
+  for (int fd = 0; fd <= 2; ++fd) ::dup2(null, fd);
+  if (null > 2) ::close(null);
+}
+
 void print_error(const std::string& message) {
   std::string line = message;
   std::replace(line.begin(), line.end(), '\n', ' ');
@@ -68,7 +89,11 @@ void print_error(const std::string& message) {
 
 void StartReport::ready() {
   const std::lock_guard lock(mutex_);
-  if (std::exchange(reported_, true) || !background_) return;
+  if (std::exchange(reported_, true)) return;
+  if (!background_) {
+    notify_service_manager();
+    return;
+  }
   detach_from_terminal();
   write_all(pipe_.get(), std::string(1, kReady));
   pipe_.reset();
@@ -90,7 +115,7 @@ bool StartReport::reported() {
   return reported_;
 }
 
-int launch(bool foreground, const std::function<int(StartReport&)>& body) {
+int launch(bool foreground, const std::string& mountpoint, const std::function<int(StartReport&)>& body) {
   if (foreground) {
     StartReport report;
     return body(report);
@@ -114,8 +139,7 @@ int launch(bool foreground, const std::function<int(StartReport&)>& body) {
   reader.reset();
   ::setsid();
   if (::chdir("/") != 0) return kExitFailure;
-  StartReport report(std::move(writer));
-  return body(report);
+  return supervise(mountpoint, std::move(writer), body);
 }
 
 }  // namespace cached::mount

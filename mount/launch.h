@@ -16,6 +16,9 @@ namespace cached::mount {
 inline constexpr int kExitFailure = 1;
 inline constexpr int kExitUsage = 2;
 
+// stdin, stdout and stderr become /dev/null: whoever called us may wait for the end of their pipes.
+void detach_from_terminal();
+
 // Prints "cached-mount: MESSAGE" as one line on stderr.
 void print_error(const std::string& message);
 
@@ -39,8 +42,9 @@ class StartReport {
   bool reported_ = false;
 };
 
-// Runs `body` in this process (foreground) or in a child, and returns the exit code for this process: in the
-// background that of the start, as soon as it is known.
-int launch(bool foreground, const std::function<int(StartReport&)>& body);
+// Runs `body`, which mounts at `mountpoint`, in this process (foreground) or in a supervised child
+// (supervisor.h), and returns the exit code for this process: in the background that of the start, as soon as
+// it is known. In the foreground the start is also told to a service manager that asks for it (Type=notify).
+int launch(bool foreground, const std::string& mountpoint, const std::function<int(StartReport&)>& body);
 
 }  // namespace cached::mount

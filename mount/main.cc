@@ -46,7 +46,7 @@ int run(const std::string& program, const std::vector<std::string>& arguments) {
   }
   make_absolute(&options->socket);
   make_absolute(&options->log_file);
-  return launch(options->foreground,
+  return launch(options->foreground, *mountpoint,
                 [&](StartReport& report) { return run_session(*options, *mountpoint, report); });
 }
 

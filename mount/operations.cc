@@ -1,6 +1,7 @@
 #include "mount/operations.h"
 
 #include <fcntl.h>
+#include <fmt/format.h>
 #include <sys/statvfs.h>
 
 #include <climits>
@@ -19,7 +20,6 @@ constexpr unsigned kRequestBytes = 1024 * 1024;
 // starves sequential readers when there are several.
 constexpr unsigned kBackgroundRequests = 64;
 constexpr unsigned kCongestionThreshold = 48;
-constexpr uint64_t kStatsIno = 0x7FFFFFFFFFFFFF02;
 constexpr uint64_t kStatFsBlockBytes = 4096;
 
 // Answers getxattr and listxattr with `value`, or with its size if that is what was asked.
@@ -27,7 +27,7 @@ void reply_xattr(fuse_req_t request, std::string_view value, size_t size) {
   if (size == 0) {
     fuse_reply_xattr(request, value.size());
   } else if (value.size() > size) {
-    fuse_reply_err(request, ERANGE);
+    reply_error(request, ERANGE);
   } else {
     fuse_reply_buf(request, value.data(), value.size());
   }
@@ -39,6 +39,7 @@ Operations::Operations(shm::Client& client, const shm::InodeInfo& root, const Op
     : client_(client),
       volume_(options.volume),
       subdirectory_(options.subdirectory),
+      config_text_(render_config(options)),
       attribute_timeout_ns_(options.attribute_timeout_ns),
       entry_timeout_ns_(options.entry_timeout_ns),
       negative_timeout_ns_(options.negative_timeout_ns),
@@ -74,21 +75,31 @@ void Operations::set_up_connection(fuse_conn_info* connection) {
   connection->want &= ~unwanted;
 }
 
-template <typename Body>
-void Operations::dispatch(fuse_req_t request, Operation operation, const Body& body) {
+template <typename Body, typename Arguments>
+void Operations::dispatch(fuse_req_t request, Operation operation, fuse_ino_t id, const Body& body,
+                          const Arguments& arguments) {
   Operations& self = *static_cast<Operations*>(fuse_req_userdata(request));
   Worker* worker = self.workers_.current();
   if (worker == nullptr) {
-    fuse_reply_err(request, EIO);
+    reply_error(request, EIO);
     return;
   }
   worker->counters.count(operation);
+  if (!self.access_log_.active() || is_virtual(id)) {
+    body(self, *worker);
+    return;
+  }
+  // Described before it runs: afterwards nothing of it may be touched.
+  AccessLog::begin(request, operation, arguments(self));
   body(self, *worker);
+  self.access_log_.end();
 }
 
-void Operations::refuse_change(fuse_req_t request) {
-  dispatch(request, Operation::kRefusedChange,
-           [request](Operations&, Worker&) { fuse_reply_err(request, EROFS); });
+void Operations::refuse_change(fuse_req_t request, fuse_ino_t id) {
+  dispatch(
+      request, Operation::kRefusedChange, id,
+      [request](Operations&, Worker&) { reply_error(request, EROFS); },
+      [id](const Operations& o) { return fmt::format("{}", o.ino_of(id)); });
 }
 
 // flush and fsync are missing on purpose: libfuse answers ENOSYS, after which the kernel stops asking.
@@ -96,7 +107,9 @@ void Operations::refuse_change(fuse_req_t request) {
 void Operations::add_reading_operations(fuse_lowlevel_ops* table) {
   table->init = [](void*, fuse_conn_info* connection) { set_up_connection(connection); };
   table->lookup = [](fuse_req_t r, fuse_ino_t parent, const char* name) {
-    dispatch(r, Operation::kLookup, [=](Operations& o, Worker& w) { o.lookup(w, r, parent, name); });
+    dispatch(
+        r, Operation::kLookup, parent, [=](Operations& o, Worker& w) { o.lookup(w, r, parent, name); },
+        [=](const Operations& o) { return fmt::format("{},{}", o.ino_of(parent), printable(name)); });
   };
   table->forget = [](fuse_req_t r, fuse_ino_t id, uint64_t count) {
     static_cast<Operations*>(fuse_req_userdata(r))->forget(id, count);
@@ -108,50 +121,71 @@ void Operations::add_reading_operations(fuse_lowlevel_ops* table) {
     fuse_reply_none(r);
   };
   table->getattr = [](fuse_req_t r, fuse_ino_t id, fuse_file_info*) {
-    dispatch(r, Operation::kGetAttributes, [=](Operations& o, Worker& w) { o.get_attributes(w, r, id); });
+    dispatch(
+        r, Operation::kGetAttributes, id, [=](Operations& o, Worker& w) { o.get_attributes(w, r, id); },
+        [=](const Operations& o) { return fmt::format("{}", o.ino_of(id)); });
   };
   table->readlink = [](fuse_req_t r, fuse_ino_t id) {
-    dispatch(r, Operation::kReadLink, [=](Operations& o, Worker& w) { o.read_link(w, r, id); });
+    dispatch(
+        r, Operation::kReadLink, id, [=](Operations& o, Worker& w) { o.read_link(w, r, id); },
+        [=](const Operations& o) { return fmt::format("{}", o.ino_of(id)); });
   };
   table->open = [](fuse_req_t r, fuse_ino_t id, fuse_file_info* info) {
-    dispatch(r, Operation::kOpen, [=](Operations& o, Worker& w) { o.open(w, r, id, info); });
+    dispatch(
+        r, Operation::kOpen, id, [=](Operations& o, Worker& w) { o.open(w, r, id, info); },
+        [=](const Operations& o) { return fmt::format("{},{:#o}", o.ino_of(id), info->flags); });
   };
   table->read = [](fuse_req_t r, fuse_ino_t id, size_t size, off_t offset, fuse_file_info* info) {
-    dispatch(r, Operation::kRead,
-             [=](Operations& o, Worker& w) { o.read(w, r, id, size, static_cast<uint64_t>(offset), info); });
+    dispatch(
+        r, Operation::kRead, id,
+        [=](Operations& o, Worker& w) { o.read(w, r, id, size, static_cast<uint64_t>(offset), info); },
+        [=](const Operations& o) { return fmt::format("{},{},{}", o.ino_of(id), size, offset); });
   };
   table->release = [](fuse_req_t r, fuse_ino_t id, fuse_file_info* info) {
-    dispatch(r, Operation::kRelease, [=](Operations& o, Worker&) { o.release(r, id, info); });
+    dispatch(
+        r, Operation::kRelease, id, [=](Operations& o, Worker&) { o.release(r, id, info); },
+        [=](const Operations& o) { return fmt::format("{}", o.ino_of(id)); });
   };
   table->readdir = [](fuse_req_t r, fuse_ino_t id, size_t size, off_t cookie, fuse_file_info*) {
-    dispatch(r, Operation::kReadDirectory, [=](Operations& o, Worker& w) {
-      o.read_directory(w, r, id, size, static_cast<uint64_t>(cookie), false);
-    });
+    dispatch(
+        r, Operation::kReadDirectory, id,
+        [=](Operations& o, Worker& w) {
+          o.read_directory(w, r, id, size, static_cast<uint64_t>(cookie), false);
+        },
+        [=](const Operations& o) { return fmt::format("{},{},{}", o.ino_of(id), size, cookie); });
   };
   table->readdirplus = [](fuse_req_t r, fuse_ino_t id, size_t size, off_t cookie, fuse_file_info*) {
-    dispatch(r, Operation::kReadDirectoryPlus, [=](Operations& o, Worker& w) {
-      o.read_directory(w, r, id, size, static_cast<uint64_t>(cookie), true);
-    });
+    dispatch(
+        r, Operation::kReadDirectoryPlus, id,
+        [=](Operations& o, Worker& w) {
+          o.read_directory(w, r, id, size, static_cast<uint64_t>(cookie), true);
+        },
+        [=](const Operations& o) { return fmt::format("{},{},{}", o.ino_of(id), size, cookie); });
   };
-  table->statfs = [](fuse_req_t r, fuse_ino_t) {
-    dispatch(r, Operation::kStatFs, [=](Operations& o, Worker& w) { o.statfs(w, r); });
+  table->statfs = [](fuse_req_t r, fuse_ino_t id) {
+    dispatch(
+        r, Operation::kStatFs, id, [=](Operations& o, Worker& w) { o.statfs(w, r); },
+        [](const Operations&) { return std::string(); });
   };
   table->getxattr = [](fuse_req_t r, fuse_ino_t id, const char* name, size_t size) {
-    dispatch(r, Operation::kGetXattr, [=](Operations& o, Worker& w) { o.get_xattr(w, r, id, name, size); });
+    dispatch(
+        r, Operation::kGetXattr, id, [=](Operations& o, Worker& w) { o.get_xattr(w, r, id, name, size); },
+        [=](const Operations& o) { return fmt::format("{},{},{}", o.ino_of(id), printable(name), size); });
   };
   table->listxattr = [](fuse_req_t r, fuse_ino_t id, size_t size) {
-    dispatch(r, Operation::kListXattr, [=](Operations& o, Worker& w) { o.list_xattr(w, r, id, size); });
+    dispatch(
+        r, Operation::kListXattr, id, [=](Operations& o, Worker& w) { o.list_xattr(w, r, id, size); },
+        [=](const Operations& o) { return fmt::format("{},{}", o.ino_of(id), size); });
   };
 }
 
 void Operations::add_refused_operations(fuse_lowlevel_ops* table) {
-  constexpr auto refuse = [](fuse_req_t request, auto...) { refuse_change(request); };
+  constexpr auto refuse = [](fuse_req_t request, fuse_ino_t id, auto...) { refuse_change(request, id); };
   table->setattr = refuse;
   table->mknod = refuse;
   table->mkdir = refuse;
   table->unlink = refuse;
   table->rmdir = refuse;
-  table->symlink = refuse;
   table->rename = refuse;
   table->link = refuse;
   table->write = refuse;
@@ -160,6 +194,10 @@ void Operations::add_refused_operations(fuse_lowlevel_ops* table) {
   table->removexattr = refuse;
   table->fallocate = refuse;
   table->copy_file_range = refuse;
+  // Its first argument is the target.
+  table->symlink = [](fuse_req_t request, const char*, fuse_ino_t parent, const char*) {
+    refuse_change(request, parent);
+  };
 }
 
 const fuse_lowlevel_ops& Operations::table() {
@@ -208,7 +246,12 @@ Status Operations::refresh(Worker& worker, Inode* inode, uint64_t maximum_age_ns
 
 void Operations::after_invalidation(Inode* inode, std::function<void()> reply) {
   if (inode->pages_stale()) {
-    invalidator_.drop_pages(inode, std::move(reply));
+    // The operation ends on the invalidator's thread, and is logged there.
+    invalidator_.drop_pages(inode, [this, reply = std::move(reply), record = AccessLog::take()] {
+      AccessLog::resume(record);
+      reply();
+      access_log_.end();
+    });
   } else {
     reply();
   }
@@ -241,14 +284,16 @@ void Operations::reply_absent(fuse_req_t request, const Inode& parent, uint64_t 
   if (entry.entry_timeout > 0) {
     fuse_reply_entry(request, &entry);
   } else {
-    fuse_reply_err(request, ENOENT);
+    reply_error(request, ENOENT);
   }
 }
 
 void Operations::lookup(Worker& worker, fuse_req_t request, fuse_ino_t parent_id, const char* name) {
-  if (parent_id == kRootNodeId && std::strcmp(name, kStatsName) == 0) return reply_stats_entry(request);
+  if (parent_id == kRootNodeId) {
+    if (const VirtualFile* const file = virtual_file(name)) return reply_virtual_entry(request, *file);
+  }
   if (std::strlen(name) > NAME_MAX) {
-    fuse_reply_err(request, ENAMETOOLONG);
+    reply_error(request, ENAMETOOLONG);
     return;
   }
   Inode* parent = inodes_.from_nodeid(parent_id);
@@ -265,7 +310,7 @@ void Operations::lookup(Worker& worker, fuse_req_t request, fuse_ino_t parent_id
     found = ask(negative_timeout_ns_);
   }
   if (!found.ok()) {
-    fuse_reply_err(request, found.error_number());
+    reply_error(request, found.error_number());
     return;
   }
   if (!found->exists) return reply_absent(request, *parent, found->name_validated_at_ns);
@@ -280,18 +325,18 @@ void Operations::lookup(Worker& worker, fuse_req_t request, fuse_ino_t parent_id
 
 void Operations::forget(fuse_ino_t id, uint64_t count) {
   if (Worker* worker = workers_.current(); worker != nullptr) worker->counters.count(Operation::kForget);
-  if (id != kStatsNodeId) inodes_.release(inodes_.from_nodeid(id), count);
+  if (!is_virtual(id)) inodes_.release(inodes_.from_nodeid(id), count);
 }
 
 void Operations::get_attributes(Worker& worker, fuse_req_t request, fuse_ino_t id) {
-  if (id == kStatsNodeId) {
-    const struct stat attributes = stats_attributes();
+  if (is_virtual(id)) {
+    const struct stat attributes = attributes_of(kVirtualFiles[id - kStatsNodeId], started_at_s_);
     fuse_reply_attr(request, &attributes, to_seconds(attribute_timeout_ns_));
     return;
   }
   Inode* inode = inodes_.from_nodeid(id);
   if (const Status status = refresh(worker, inode, attribute_timeout_ns_); !status.ok()) {
-    fuse_reply_err(request, status.error_number());
+    reply_error(request, status.error_number());
     return;
   }
   after_invalidation(inode, [this, request, inode] {
@@ -306,8 +351,8 @@ void Operations::get_attributes(Worker& worker, fuse_req_t request, fuse_ino_t i
 }
 
 void Operations::read_link(Worker& worker, fuse_req_t request, fuse_ino_t id) {
-  if (id == kStatsNodeId) {
-    fuse_reply_err(request, EINVAL);
+  if (is_virtual(id)) {
+    reply_error(request, EINVAL);
     return;
   }
   Inode* inode = inodes_.from_nodeid(id);
@@ -316,7 +361,7 @@ void Operations::read_link(Worker& worker, fuse_req_t request, fuse_ino_t id) {
   if (target.ok()) {
     fuse_reply_readlink(request, target->c_str());
   } else {
-    fuse_reply_err(request, target.error_number());
+    reply_error(request, target.error_number());
   }
 }
 
@@ -332,7 +377,7 @@ void Operations::statfs(Worker& worker, fuse_req_t request) {
     statistics = last_statistics_;
   }
   if (!status.ok()) {
-    fuse_reply_err(request, status.error_number());
+    reply_error(request, status.error_number());
     return;
   }
   {
@@ -354,14 +399,14 @@ Result<bool> Operations::has_no_xattrs(Worker& worker, Inode* inode) {
 }
 
 void Operations::get_xattr(Worker& worker, fuse_req_t request, fuse_ino_t id, const char* name, size_t size) {
-  if (id == kStatsNodeId) {
-    fuse_reply_err(request, ENODATA);
+  if (is_virtual(id)) {
+    reply_error(request, ENODATA);
     return;
   }
   Inode* inode = inodes_.from_nodeid(id);
   const Result<bool> none = has_no_xattrs(worker, inode);
   if (!none.ok() || *none) {
-    fuse_reply_err(request, none.ok() ? ENODATA : none.error_number());
+    reply_error(request, none.ok() ? ENODATA : none.error_number());
     return;
   }
   const Result<std::string> value =
@@ -369,16 +414,16 @@ void Operations::get_xattr(Worker& worker, fuse_req_t request, fuse_ino_t id, co
   if (value.ok()) {
     reply_xattr(request, *value, size);
   } else {
-    fuse_reply_err(request, value.error_number());
+    reply_error(request, value.error_number());
   }
 }
 
 void Operations::list_xattr(Worker& worker, fuse_req_t request, fuse_ino_t id, size_t size) {
-  if (id == kStatsNodeId) return reply_xattr(request, "", size);
+  if (is_virtual(id)) return reply_xattr(request, "", size);
   Inode* inode = inodes_.from_nodeid(id);
   const Result<bool> none = has_no_xattrs(worker, inode);
   if (!none.ok()) {
-    fuse_reply_err(request, none.error_number());
+    reply_error(request, none.error_number());
     return;
   }
   if (*none) return reply_xattr(request, "", size);
@@ -387,24 +432,14 @@ void Operations::list_xattr(Worker& worker, fuse_req_t request, fuse_ino_t id, s
   if (names.ok()) {
     reply_xattr(request, *names, size);
   } else {
-    fuse_reply_err(request, names.error_number());
+    reply_error(request, names.error_number());
   }
 }
 
-struct stat Operations::stats_attributes() const {
-  struct stat attributes {};
-  attributes.st_ino = kStatsIno;
-  attributes.st_mode = S_IFREG | 0444;
-  attributes.st_nlink = 1;
-  attributes.st_blksize = kStatFsBlockBytes;
-  attributes.st_atim.tv_sec = attributes.st_mtim.tv_sec = attributes.st_ctim.tv_sec = started_at_s_;
-  return attributes;
-}
-
-void Operations::reply_stats_entry(fuse_req_t request) {
+void Operations::reply_virtual_entry(fuse_req_t request, const VirtualFile& file) {
   fuse_entry_param entry{};
-  entry.ino = kStatsNodeId;
-  entry.attr = stats_attributes();
+  entry.ino = file.nodeid;
+  entry.attr = attributes_of(file, started_at_s_);
   entry.attr_timeout = to_seconds(attribute_timeout_ns_);
   entry.entry_timeout = to_seconds(entry_timeout_ns_);
   fuse_reply_entry(request, &entry);
@@ -418,6 +453,7 @@ StatsSnapshot Operations::snapshot() {
   snapshot.workers = workers_.count();
   snapshot.page_invalidations = invalidator_.page_invalidations();
   snapshot.refused_reads = refused_reads_.load(std::memory_order_relaxed);
+  snapshot.access_log_dropped = access_log_.dropped();
   snapshot.operations = workers_.operations();
   for (unsigned i = 0; i < snapshot.counters.size(); ++i) {
     snapshot.counters[i] = client_.counter(static_cast<shm::Counter>(i));

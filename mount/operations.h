@@ -33,19 +33,17 @@
 #include <mutex>
 #include <string>
 
+#include "mount/access_log.h"
 #include "mount/fuse.h"
 #include "mount/inode_table.h"
 #include "mount/invalidator.h"
 #include "mount/options.h"
 #include "mount/refusals.h"
+#include "mount/virtual_files.h"
 #include "mount/worker.h"
 #include "shm/client.h"
 
 namespace cached::mount {
-
-// The virtual file at the root. Its nodeid is no address of an inode and not the root's.
-inline constexpr const char* kStatsName = ".stats";
-inline constexpr uint64_t kStatsNodeId = 2;
 
 class Operations {
  public:
@@ -58,12 +56,18 @@ class Operations {
   // Starts the invalidator, which talks to the kernel through `session`.
   void start(fuse_session* session);
   Invalidator& invalidator() { return invalidator_; }
+  // Replies to all requests that wait for something to happen. The loop has ended, the session has not.
+  void end_waiting() { access_log_.shut_down(); }
 
  private:
   static void set_up_connection(fuse_conn_info* connection);
-  template <typename Body>
-  static void dispatch(fuse_req_t request, Operation operation, const Body& body);
-  static void refuse_change(fuse_req_t request);
+  // Runs `body` on the thread's worker. `id` and `arguments()` describe the operation for `.accesslog`.
+  template <typename Body, typename Arguments>
+  static void dispatch(fuse_req_t request, Operation operation, fuse_ino_t id, const Body& body,
+                       const Arguments& arguments);
+  // The number by which the inode is known outside.
+  uint64_t ino_of(fuse_ino_t id) const { return inodes_.from_nodeid(id)->attributes().ino; }
+  static void refuse_change(fuse_req_t request, fuse_ino_t id);
   static void add_reading_operations(fuse_lowlevel_ops* table);
   static void add_refused_operations(fuse_lowlevel_ops* table);
 
@@ -76,8 +80,7 @@ class Operations {
   void get_xattr(Worker& worker, fuse_req_t request, fuse_ino_t id, const char* name, size_t size);
   void list_xattr(Worker& worker, fuse_req_t request, fuse_ino_t id, size_t size);
   void reply_absent(fuse_req_t request, const Inode& parent, uint64_t validated_at_ns);
-  void reply_stats_entry(fuse_req_t request);
-  struct stat stats_attributes() const;
+  void reply_virtual_entry(fuse_req_t request, const VirtualFile& file);
   // Entry parameters of `inode`, whose name was validated at `name_validated_at_ns`.
   fuse_entry_param entry_of(Inode& inode, uint64_t name_validated_at_ns) const;
   // Notes that the thread behind `request` is about to learn the attributes of `inode`, if that matters.
@@ -98,11 +101,12 @@ class Operations {
 
   // operations_file.cc: open files
   void open(Worker& worker, fuse_req_t request, fuse_ino_t id, const fuse_file_info* info);
-  void open_stats(fuse_req_t request, const fuse_file_info* info);
+  void open_virtual(fuse_req_t request, fuse_ino_t id, const fuse_file_info* info);
   void release(fuse_req_t request, fuse_ino_t id, const fuse_file_info* info);
   void read(Worker& worker, fuse_req_t request, fuse_ino_t id, size_t size, uint64_t offset,
             const fuse_file_info* info);
-  static void read_stats(fuse_req_t request, size_t size, uint64_t offset, const fuse_file_info* info);
+  void read_virtual(fuse_req_t request, fuse_ino_t id, size_t size, uint64_t offset,
+                    const fuse_file_info* info);
   struct ReadRequest;
   bool keep_cache(const Inode& inode) const;
   Status refresh_for_read(Worker& worker, const ReadRequest& read, ReadSource* source);
@@ -122,6 +126,7 @@ class Operations {
   shm::Client& client_;
   const std::string volume_;
   const std::string subdirectory_;  // what is shown of the volume; empty: all of it
+  const std::string config_text_;  // of `.config`
   const uint64_t attribute_timeout_ns_;
   const uint64_t entry_timeout_ns_;
   const uint64_t negative_timeout_ns_;
@@ -131,6 +136,7 @@ class Operations {
   Workers workers_;
   Refusals refusals_;
   Invalidator invalidator_;
+  AccessLog access_log_;
   std::atomic<uint64_t> refused_reads_{0};
 
   std::mutex statistics_mutex_;

@@ -46,8 +46,8 @@ class Operations::Listing {
     char name[NAME_MAX + 1];
     std::memcpy(name, entry.name.data(), entry.name.size());
     name[entry.name.size()] = '\0';
-    // Our own file hides one of the source with that name.
-    if (directory_ == operations_.inodes_.root() && std::strcmp(name, kStatsName) == 0) return true;
+    // Our own files hide those of the source with their names.
+    if (directory_ == operations_.inodes_.root() && virtual_file(name) != nullptr) return true;
     if (plus_ && entry.info != nullptr && add_with_attributes(name, entry)) return !full_;
     return add_name(name, entry.ino, entry.type, entry.next_cookie);
   }
@@ -110,8 +110,8 @@ class Operations::Listing {
 
 void Operations::read_directory(Worker& worker, fuse_req_t request, fuse_ino_t id, size_t size,
                                 uint64_t cookie, bool plus) {
-  if (id == kStatsNodeId) {
-    fuse_reply_err(request, ENOTDIR);
+  if (is_virtual(id)) {
+    reply_error(request, ENOTDIR);
     return;
   }
   Inode* directory = inodes_.from_nodeid(id);
@@ -139,7 +139,7 @@ void Operations::read_directory(Worker& worker, fuse_req_t request, fuse_ino_t i
   } while (status.ok() && !end && progress && listing.empty());
 
   if (!status.ok() && listing.empty()) {
-    fuse_reply_err(request, status.error_number());
+    reply_error(request, status.error_number());
   } else {
     listing.reply();
   }

@@ -36,9 +36,12 @@ bool reaches_beyond_end(uint64_t offset, uint64_t size, bool direct, const ReadS
          (!direct && end > align_up(source.size, shm::kPageBytes));
 }
 
-// What the kernel's file handle of `.stats` points to: the text as of open.
-std::string* stats_text(const fuse_file_info* info) {
+// What the kernel's file handle of a virtual file points to: the text as of open, or a reader of the log.
+std::string* virtual_text(const fuse_file_info* info) {
   return reinterpret_cast<std::string*>(info->fh);
+}
+AccessLog::Reader* log_reader(const fuse_file_info* info) {
+  return reinterpret_cast<AccessLog::Reader*>(info->fh);
 }
 OpenFile* open_file(const fuse_file_info* info) {
   return reinterpret_cast<OpenFile*>(info->fh);
@@ -68,13 +71,13 @@ bool Operations::keep_cache(const Inode& inode) const {
 
 void Operations::open(Worker& worker, fuse_req_t request, fuse_ino_t id, const fuse_file_info* info) {
   if ((info->flags & O_ACCMODE) != O_RDONLY || (info->flags & O_TRUNC) != 0) {
-    fuse_reply_err(request, EROFS);
+    reply_error(request, EROFS);
     return;
   }
-  if (id == kStatsNodeId) return open_stats(request, info);
+  if (is_virtual(id)) return open_virtual(request, id, info);
   Inode* inode = inodes_.from_nodeid(id);
   if (const Status status = refresh(worker, inode, attribute_timeout_ns_); !status.ok()) {
-    fuse_reply_err(request, status.error_number());
+    reply_error(request, status.error_number());
     return;
   }
   after_invalidation(inode, [this, request, inode, reply = *info]() mutable {
@@ -87,25 +90,37 @@ void Operations::open(Worker& worker, fuse_req_t request, fuse_ino_t id, const f
   });
 }
 
-void Operations::open_stats(fuse_req_t request, const fuse_file_info* info) {
-  auto text = std::make_unique<std::string>(render_stats(snapshot()));
+void Operations::open_virtual(fuse_req_t request, fuse_ino_t id, const fuse_file_info* info) {
   fuse_file_info reply = *info;
-  reply.fh = reinterpret_cast<uint64_t>(text.get());
   reply.direct_io = 1;
+  if (id == kAccessLogNodeId) {
+    AccessLog::Reader* const reader = access_log_.open();
+    if (reader == nullptr) return reply_error(request, EMFILE);
+    reply.fh = reinterpret_cast<uint64_t>(reader);
+    reply.nonseekable = 1;
+    if (fuse_reply_open(request, &reply) != 0) access_log_.close(reader);
+    return;
+  }
+  auto text = std::make_unique<std::string>(id == kStatsNodeId ? render_stats(snapshot()) : config_text_);
+  reply.fh = reinterpret_cast<uint64_t>(text.get());
   if (fuse_reply_open(request, &reply) == 0) static_cast<void>(text.release());
 }
 
 void Operations::release(fuse_req_t request, fuse_ino_t id, const fuse_file_info* info) {
-  if (id == kStatsNodeId) {
-    delete stats_text(info);
+  if (id == kAccessLogNodeId) {
+    access_log_.close(log_reader(info));
+  } else if (is_virtual(id)) {
+    delete virtual_text(info);
   } else {
     delete open_file(info);
   }
-  fuse_reply_err(request, 0);
+  reply_error(request, 0);
 }
 
-void Operations::read_stats(fuse_req_t request, size_t size, uint64_t offset, const fuse_file_info* info) {
-  const std::string& text = *stats_text(info);
+void Operations::read_virtual(fuse_req_t request, fuse_ino_t id, size_t size, uint64_t offset,
+                              const fuse_file_info* info) {
+  if (id == kAccessLogNodeId) return access_log_.read(request, log_reader(info), size);
+  const std::string& text = *virtual_text(info);
   if (offset >= text.size()) {
     fuse_reply_buf(request, nullptr, 0);
     return;
@@ -152,7 +167,7 @@ bool Operations::refuse_read(const ReadRequest& read, const ReadSource& source, 
   refused_reads_.fetch_add(1, std::memory_order_relaxed);
   // While it settles, the kernel's attributes have no life of their own.
   if (source.refusing || beyond_end) invalidator_.expire_attributes(read.inode, kExpiryWait);
-  fuse_reply_err(read.request, ESTALE);
+  reply_error(read.request, ESTALE);
   return true;
 }
 
@@ -200,7 +215,7 @@ Status Operations::recover_read(Worker& worker, const ReadRequest& read, const S
 
 void Operations::read(Worker& worker, fuse_req_t request, fuse_ino_t id, size_t size, uint64_t offset,
                       const fuse_file_info* info) {
-  if (id == kStatsNodeId) return read_stats(request, size, offset, info);
+  if (is_virtual(id)) return read_virtual(request, id, size, offset, info);
   const ReadRequest read{.request = request,
                          .inode = inodes_.from_nodeid(id),
                          .file = open_file(info),
@@ -224,7 +239,7 @@ void Operations::read(Worker& worker, fuse_req_t request, fuse_ino_t id, size_t 
       break;
     }
   }
-  fuse_reply_err(request, error.error_number());
+  reply_error(request, error.error_number());
 }
 
 }  // namespace cached::mount

@@ -14,6 +14,7 @@
 #include <signal.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include <atomic>
 #include <chrono>
@@ -28,6 +29,7 @@
 #include "mount/fuse.h"
 #include "mount/kernel_tuning.h"
 #include "mount/operations.h"
+#include "mount/supervisor.h"
 
 namespace cached::mount {
 
@@ -229,6 +231,20 @@ Result<shm::InodeInfo> shown_root(const Options& options, shm::Client& client) {
   return root;
 }
 
+// In the background stderr leads nowhere: the journal, where there is one.
+LogOptions log_options(const Options& options) {
+  LogOptions log;
+  log.program = "cached-mount";
+  log.level = options.log_level;
+  log.file = options.log_file;
+  if (!options.log_file.empty()) {
+    log.target = LogTarget::kFile;
+  } else if (!options.foreground && ::access(log.journal_socket.c_str(), W_OK) == 0) {
+    log.target = LogTarget::kJournal;
+  }
+  return log;
+}
+
 int serve_mount(const Options& options, const std::string& mountpoint, shm::Client& client,
                 StartReport& report) {
   const Result<shm::InodeInfo> root = shown_root(options, client);
@@ -238,6 +254,8 @@ int serve_mount(const Options& options, const std::string& mountpoint, shm::Clie
   }
   Operations operations(client, *root, options);
   FuseSession session(options, &operations);
+  // What a predecessor left that died: attached as we are, we take its place.
+  if (mount_is_dead(mountpoint)) ::umount2(mountpoint.c_str(), MNT_DETACH);
   if (session.get() == nullptr || !session.mount(mountpoint)) {
     report.failed("cannot mount at " + mountpoint + ": " + last_fuse_message());
     return kExitFailure;
@@ -249,6 +267,7 @@ int serve_mount(const Options& options, const std::string& mountpoint, shm::Clie
   std::thread starter([&] { complete_start(options, mountpoint, device, watcher, report); });
   const int result = session.serve(options.threads);
   watcher.loop_ended();
+  operations.end_waiting();
   session.unmount();
   stop_invalidator(operations, device);
   starter.join();
@@ -260,7 +279,7 @@ int serve_mount(const Options& options, const std::string& mountpoint, shm::Clie
 }  // namespace
 
 int run_session(const Options& options, const std::string& mountpoint, StartReport& report) {
-  if (const Status status = init_log("cached-mount", options.log_level, options.log_file); !status.ok()) {
+  if (const Status status = init_log(log_options(options)); !status.ok()) {
     report.failed(status.message());
     return kExitFailure;
   }

@@ -29,6 +29,9 @@ enum class Operation : unsigned {
 };
 inline constexpr unsigned kOperations = static_cast<unsigned>(Operation::kCount);
 
+// As `.stats` and `.accesslog` call it.
+const char* name_of(Operation operation);
+
 // Requests by operation, of one worker thread: written by it alone, read by anybody.
 struct OperationCounters {
   std::array<std::atomic<uint64_t>, kOperations> values{};
@@ -46,6 +49,7 @@ struct StatsSnapshot {
   uint64_t workers = 0;
   uint64_t page_invalidations = 0;
   uint64_t refused_reads = 0;
+  uint64_t access_log_dropped = 0;
   std::array<uint64_t, kOperations> operations{};
   std::array<uint64_t, static_cast<unsigned>(shm::Counter::kCount)> counters{};
 };

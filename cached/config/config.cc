@@ -44,6 +44,27 @@ Status read_daemon(Config* config, const toml::table& table) {
   return Status();
 }
 
+Status read_log(Config* config, const toml::table& table) {
+  SectionReader reader(config, table, "log");
+  config_schema::visit_log(reader, config->log);
+  CACHED_RETURN_IF_ERROR(reader.finish());
+  if (config->log.target == "file" && config->log.file.empty()) {
+    return config->error("log.target",
+                         "is \"file\", and no file is named; add file = \"/var/log/cached/cached.log\"");
+  }
+  if (config->log.target != "file" && !config->log.file.empty()) {
+    return config->error("log.file",
+                         "has no effect with this log.target; set target = \"file\" or remove it");
+  }
+  return Status();
+}
+
+Status read_metrics(Config* config, const toml::table& table) {
+  SectionReader reader(config, table, "metrics");
+  config_schema::visit_metrics(reader, config->metrics);
+  return reader.finish();
+}
+
 Status read_memory(Config* config, const toml::table& table) {
   SectionReader reader(config, table, "memory");
   config_schema::visit_memory(reader, config->memory);
@@ -147,15 +168,17 @@ Status read_volume(Config* config, const toml::table& table) {
 Status check_data_set_name(Config* config, const std::string& section, const std::string& name) {
   for (size_t place = 0; place < config->volumes.size(); ++place) {
     if (config->volumes[place].name != name) continue;
-    return config->error(section + ".name", "\"" + name + "\" is the name of the volume in line " +
-                                                std::to_string(config->lines[volume_section(place) + ".name"]) +
-                                                ", and every volume is a data set of its name; choose another");
+    return config->error(section + ".name",
+                         "\"" + name + "\" is the name of the volume in line " +
+                             std::to_string(config->lines[volume_section(place) + ".name"]) +
+                             ", and every volume is a data set of its name; choose another");
   }
   for (size_t place = 0; place < config->data_sets.size(); ++place) {
     if (config->data_sets[place].name != name) continue;
-    return config->error(section + ".name", "\"" + name + "\" is the name of the data set in line " +
-                                                std::to_string(config->lines[data_set_section(place) + ".name"]) +
-                                                " already; give each data set its own name");
+    return config->error(section + ".name",
+                         "\"" + name + "\" is the name of the data set in line " +
+                             std::to_string(config->lines[data_set_section(place) + ".name"]) +
+                             " already; give each data set its own name");
   }
   return Status();
 }
@@ -173,17 +196,17 @@ Status read_data_set(Config* config, const toml::table& table) {
   const bool known = std::ranges::any_of(
       config->volumes, [&](const VolumeConfig& volume) { return volume.name == data_set.volume; });
   if (!known) {
-    return config->error(section + ".volume",
-                         "there is no volume \"" + data_set.volume + "\"; name one of the [[volume]] sections");
+    return config->error(section + ".volume", "there is no volume \"" + data_set.volume +
+                                                  "\"; name one of the [[volume]] sections");
   }
   data_set.directory = std::filesystem::path(data_set.directory).lexically_normal();
   if (data_set.directory.ends_with('/')) data_set.directory.pop_back();
   for (size_t place = 0; place < config->data_sets.size(); ++place) {
     const DataSetConfig& other = config->data_sets[place];
     if (other.volume != data_set.volume || other.directory != data_set.directory) continue;
-    return config->error(section + ".directory",
-                         "\"" + printable(data_set.directory) + "\" is the data set \"" + other.name +
-                             "\" already; name each directory once");
+    return config->error(section + ".directory", "\"" + printable(data_set.directory) +
+                                                     "\" is the data set \"" + other.name +
+                                                     "\" already; name each directory once");
   }
   config->data_sets.push_back(std::move(data_set));
   return Status();
@@ -225,8 +248,8 @@ Result<const toml::table*> section_table(const Config& config, const toml::table
 }
 
 Status check_sections_known(const Config& config, const toml::table& root) {
-  static constexpr std::array<std::string_view, 6> kSections = {"daemon", "memory", "ssd",
-                                                                "device", "volume", "dataset"};
+  static constexpr std::array<std::string_view, 8> kSections = {"daemon", "log",    "metrics", "memory",
+                                                                "ssd",    "device", "volume",  "dataset"};
   const toml::node* unknown = nullptr;
   std::string unknown_name;
   for (const auto& [key, node] : root) {
@@ -237,7 +260,9 @@ Status check_sections_known(const Config& config, const toml::table& root) {
   }
   if (unknown == nullptr) return Status();
   return error_at(config.file, line_of(*unknown), unknown_name,
-                  "is not known here; the sections are [daemon], [memory], [ssd], [[device]], [[volume]] and [[dataset]]");
+                  "is not known here; the sections are [daemon], [log], [metrics], [memory], [ssd], "
+                  "[[device]], [[volume]] "
+                  "and [[dataset]]");
 }
 
 Status read_root(Config* config, const toml::table& root) {
@@ -245,6 +270,14 @@ Status read_root(Config* config, const toml::table& root) {
   const Result<const toml::table*> daemon = section_table(*config, root, "daemon");
   if (!daemon.ok()) return daemon.status();
   if (*daemon != nullptr) CACHED_RETURN_IF_ERROR(read_daemon(config, **daemon));
+
+  const Result<const toml::table*> log = section_table(*config, root, "log");
+  if (!log.ok()) return log.status();
+  if (*log != nullptr) CACHED_RETURN_IF_ERROR(read_log(config, **log));
+
+  const Result<const toml::table*> metrics = section_table(*config, root, "metrics");
+  if (!metrics.ok()) return metrics.status();
+  if (*metrics != nullptr) CACHED_RETURN_IF_ERROR(read_metrics(config, **metrics));
 
   const Result<const toml::table*> memory = section_table(*config, root, "memory");
   if (!memory.ok()) return memory.status();

@@ -11,6 +11,7 @@
 #include <string>
 #include <vector>
 
+#include "base/log.h"
 #include "base/status.h"
 #include "base/units.h"
 
@@ -22,10 +23,26 @@ struct DaemonConfig {
   std::string control_socket = "/run/cached/control.sock";  // cachedctl connects here
   std::string state_dir = "/var/lib/cached";                // what must outlive a restart: keys, instance
   std::string group = "cached";                             // members may map the arena; empty: root alone
-  std::string log_level = "info";                           // trace, debug, info, warning, error, off
-  std::string log_file;                                     // empty: stderr, which is journald under systemd
   uint32_t shards = 0;                                      // reactor threads; 0: see effective_shards()
   uint32_t max_sessions = 256;                              // clients connected at once
+};
+
+// [log]: what base/log.h takes.
+struct LogConfig {
+  std::string target = "auto";             // auto, journal, stderr, file
+  std::string file;                        // for target "file": its path
+  std::string level = "info";              // trace, debug, info, warning, error, off
+  std::string format = "text";             // text, json; not for the journal
+  uint64_t rotate_size_bytes = 64 * kMiB;  // `rotate_size`: of the file
+  uint32_t rotate_files = 4;               // old ones kept; 0: no rotation
+  uint32_t lines_per_kind = 100;           // in ten seconds; 0: no limit
+
+  LogOptions options(const std::string& program) const;
+};
+
+// [metrics]: the exporter for Prometheus.
+struct MetricsConfig {
+  std::string listen;  // "127.0.0.1:9477"; empty: none
 };
 
 // [memory]: the memory tier.
@@ -100,7 +117,8 @@ struct VolumeConfig {
   uint64_t known_inodes = 1'000'000;  // inodes whose place at the source is remembered
 };
 
-// [[dataset]]: a directory of a volume that is accounted for by itself. Every volume is one without being named.
+// [[dataset]]: a directory of a volume that is accounted for by itself. Every volume is one without being
+// named.
 struct DataSetConfig {
   std::string name;
   std::string volume;
@@ -110,6 +128,8 @@ struct DataSetConfig {
 struct Config {
   std::string file;  // the path that was loaded, as given
   DaemonConfig daemon;
+  LogConfig log;
+  MetricsConfig metrics;
   MemoryConfig memory;
   SsdConfig ssd;
   std::vector<DeviceConfig> devices;

@@ -61,6 +61,10 @@ std::vector<ConfigItem> describe_config(const Config& config) {
   std::vector<ConfigItem> items;
   SectionWriter daemon(config, "daemon", &items);
   config_schema::visit_daemon(daemon, config.daemon);
+  SectionWriter log(config, "log", &items);
+  config_schema::visit_log(log, config.log);
+  SectionWriter metrics(config, "metrics", &items);
+  config_schema::visit_metrics(metrics, config.metrics);
   SectionWriter memory(config, "memory", &items);
   config_schema::visit_memory(memory, config.memory);
   SectionWriter ssd(config, "ssd", &items);
@@ -88,6 +92,22 @@ std::vector<ConfigItem> describe_config(const Config& config) {
     config_schema::visit_data_set(data_set, config.data_sets[place]);
   }
   return items;
+}
+
+LogOptions LogConfig::options(const std::string& program) const {
+  LogOptions options;
+  options.program = program;
+  options.level = level;
+  options.target = target == "journal"  ? LogTarget::kJournal
+                   : target == "stderr" ? LogTarget::kStderr
+                   : target == "file"   ? LogTarget::kFile
+                                        : LogTarget::kAuto;
+  options.format = format == "json" ? LogFormat::kJson : LogFormat::kText;
+  options.file = file;
+  options.rotate_bytes = rotate_size_bytes;
+  options.rotate_files = rotate_files;
+  options.lines_per_kind = lines_per_kind;
+  return options;
 }
 
 uint32_t effective_shards(const DaemonConfig& daemon) {

@@ -9,7 +9,7 @@
 namespace cached {
 namespace {
 
-constexpr std::array<std::string_view, 3> kLiveKeys = {"daemon.log_level", "daemon.max_sessions",
+constexpr std::array<std::string_view, 3> kLiveKeys = {"log.level", "daemon.max_sessions",
                                                        "memory.pin_limit"};
 constexpr std::string_view kFetchKey = "fetch_in_flight";
 
@@ -109,7 +109,9 @@ ReloadPlan plan_reload(const Config& current, const Config& wanted) {
   compare_data_sets(current, wanted, &plan);
   plan.in_force = wanted;
   plan.in_force.daemon = current.daemon;
-  plan.in_force.daemon.log_level = wanted.daemon.log_level;
+  plan.in_force.log = current.log;
+  plan.in_force.log.level = wanted.log.level;
+  plan.in_force.metrics = current.metrics;
   plan.in_force.daemon.max_sessions = wanted.daemon.max_sessions;
   plan.in_force.memory = current.memory;
   plan.in_force.memory.pin_limit_bytes = wanted.memory.pin_limit_bytes;

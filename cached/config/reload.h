@@ -1,6 +1,6 @@
 // What of a changed configuration takes effect without a restart.
 //
-// Live are daemon.log_level, daemon.max_sessions, memory.pin_limit, the volumes (but for fetch_in_flight, which
+// Live are log.level, daemon.max_sessions, memory.pin_limit, the volumes (but for fetch_in_flight, which
 // all of a shard's volumes share) and the data sets. Everything else is fixed when the daemon starts.
 #pragma once
 
@@ -13,7 +13,7 @@ namespace cached {
 
 struct ReloadPlan {
   Config in_force;                         // the new one, with the old values of what needs a restart
-  std::vector<std::string> changed;        // what takes effect, each in words: "daemon.log_level: \"info\" -> \"debug\""
+  std::vector<std::string> changed;        // what takes effect, each in words: "log.level: \"info\" -> \"debug\""
   std::vector<std::string> needs_restart;  // likewise
   // Names of volumes: new ones, ones that are gone, and ones of which something changed, which mounts that are
   // there go on using as they were.

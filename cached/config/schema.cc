@@ -1,6 +1,7 @@
 // What each kind of configuration value may be: see schema.h.
 #include "cached/config/schema.h"
 
+#include <arpa/inet.h>
 #include <sys/un.h>
 #include <unistd.h>
 
@@ -158,6 +159,38 @@ Complaint check_log_level(const std::string& level) {
   return quoted(level) + " is not a level; use trace, debug, info, warning, error or off";
 }
 
+Complaint check_log_target(const std::string& target) {
+  if (target == "auto" || target == "journal" || target == "stderr" || target == "file") return std::nullopt;
+  return quoted(target) + " is not a target; use auto, journal, stderr or file";
+}
+
+Complaint check_log_format(const std::string& format) {
+  if (format == "text" || format == "json") return std::nullopt;
+  return quoted(format) + " is not a format; use text or json";
+}
+
+Complaint check_rotate_size(uint64_t size_bytes) {
+  if (size_bytes >= 64 * kKiB && size_bytes <= kTiB) return std::nullopt;
+  return "impossible size: " + format_size(size_bytes) + "; use 64KiB to 1TiB";
+}
+
+// HOST:PORT with the host as an address: a name would have to be looked up at each start.
+Complaint check_listen_address(const std::string& address) {
+  if (address.empty()) return std::nullopt;
+  const size_t colon = address.rfind(':');
+  const std::string host = address.substr(0, colon);
+  const std::string port = colon == std::string::npos ? "" : address.substr(colon + 1);
+  const bool digits =
+      !port.empty() && port.size() <= 5 && port.find_first_not_of("0123456789") == std::string::npos;
+  const bool bracketed = host.size() > 2 && host.front() == '[' && host.back() == ']';
+  in6_addr parsed{};
+  const bool known = bracketed ? ::inet_pton(AF_INET6, host.substr(1, host.size() - 2).c_str(), &parsed) == 1
+                               : ::inet_pton(AF_INET, host.c_str(), &parsed) == 1;
+  if (known && digits && std::stoul(port) >= 1 && std::stoul(port) <= 65'535) return std::nullopt;
+  return quoted(address) +
+         " is not an address and a port; use one such as \"127.0.0.1:9477\" or \"[::1]:9477\"";
+}
+
 Complaint check_arena_size(uint64_t size_bytes) {
   if (size_bytes < kMinimumArenaBytes) {
     return "impossible size: " + format_size(size_bytes) + " is less than the smallest arena, " +
@@ -193,7 +226,8 @@ Complaint check_data_set_directory(const std::string& directory) {
   if (directory.starts_with('/') && plain && directory.size() <= kMaximumDataSetPath && normal != "/")
     return std::nullopt;
   return quoted(directory) +
-         " is no directory of a volume; use a path from the volume's root, such as \"/speech/train\"; the volume as a "
+         " is no directory of a volume; use a path from the volume's root, such as \"/speech/train\"; the "
+         "volume as a "
          "whole is a data set without being named";
 }
 

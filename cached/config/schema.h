@@ -22,6 +22,10 @@ Complaint check_directory_path(const std::string& path);
 Complaint check_log_file(const std::string& path);
 Complaint check_group(const std::string& group);
 Complaint check_log_level(const std::string& level);
+Complaint check_log_target(const std::string& target);
+Complaint check_log_format(const std::string& format);
+Complaint check_rotate_size(uint64_t size_bytes);
+Complaint check_listen_address(const std::string& address);
 Complaint check_arena_size(uint64_t size_bytes);
 Complaint check_pin_limit(uint64_t size_bytes);
 Complaint check_device_path(const std::string& path);
@@ -57,10 +61,24 @@ void visit_daemon(Visitor& visitor, Daemon& daemon) {
   visitor.text("control_socket", daemon.control_socket, check_socket_path);
   visitor.text("state_dir", daemon.state_dir, check_directory_path);
   visitor.text("group", daemon.group, check_group);
-  visitor.text("log_level", daemon.log_level, check_log_level);
-  visitor.text("log_file", daemon.log_file, check_log_file);
   visitor.integer("shards", daemon.shards, 0, 16);  // shm::kMaximumShards
   visitor.integer("max_sessions", daemon.max_sessions, 1, 65'536);
+}
+
+template <typename Visitor, typename Log>
+void visit_log(Visitor& visitor, Log& log) {
+  visitor.text("target", log.target, check_log_target);
+  visitor.text("file", log.file, check_log_file);
+  visitor.text("level", log.level, check_log_level);
+  visitor.text("format", log.format, check_log_format);
+  visitor.size("rotate_size", log.rotate_size_bytes, check_rotate_size);
+  visitor.integer("rotate_files", log.rotate_files, 0, 100);
+  visitor.integer("lines_per_kind", log.lines_per_kind, 0, 1'000'000);
+}
+
+template <typename Visitor, typename Metrics>
+void visit_metrics(Visitor& visitor, Metrics& metrics) {
+  visitor.text("listen", metrics.listen, check_listen_address);
 }
 
 template <typename Visitor, typename Memory>

@@ -49,7 +49,9 @@ int run(int argc, char** argv) {
     return fail(kExitUsage, std::string(error.what()) + "; see cachedctl --help");
   }
   // Warnings of what commands use go to stderr; stdout is for answers.
-  if (const Status status = init_log("cachedctl", "warning", ""); !status.ok())
+  if (const Status status =
+          init_log({.program = "cachedctl", .level = "warning", .target = LogTarget::kStderr, .file = ""});
+      !status.ok())
     return fail(kExitError, status.message());
   // Asked here and not of the library, which would call a mistyped command a missing one.
   if (!line.run) return fail(kExitUsage, "no command given; cachedctl --help names them");

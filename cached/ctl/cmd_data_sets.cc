@@ -162,7 +162,8 @@ void add_du(CLI::App* app, CommandLine* line) {
       "A data set is a volume, or a directory that the configuration names with [[dataset]].\n"
       "  cachedctl du            all of them\n"
       "  cachedctl du speech     one\n"
-      "Size and number of files are counted at the origin in the background when you first ask, and again when\n"
+      "Size and number of files are counted at the origin in the background when you first ask, and again "
+      "when\n"
       "the count is older than five minutes. CACHED is what memory and SSDs hold together.");
   const auto data_set = std::make_shared<std::string>();
   command->add_option("DATASET", *data_set, "Its name");

@@ -55,8 +55,8 @@ bool acl_grants(const Caller& caller, const shm::InodeInfo& inode, const std::ve
   const unsigned masked = mask == entries.end() ? kRead | kWrite | kExecute : mask->permissions;
   bool group_matched = false;
   for (const AclEntry& entry : entries) {
-    const bool group_entry =
-        (entry.tag == kGroupObject && in_group(caller, inode.gid)) || (entry.tag == kGroup && in_group(caller, entry.id));
+    const bool group_entry = (entry.tag == kGroupObject && in_group(caller, inode.gid)) ||
+                             (entry.tag == kGroup && in_group(caller, entry.id));
     if (entry.tag == kUserObject && caller.uid == inode.uid) return grants(entry.permissions, wanted);
     if (entry.tag == kUser && caller.uid == entry.id) return grants(entry.permissions & masked, wanted);
     if (group_entry) {

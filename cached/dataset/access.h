@@ -1,5 +1,5 @@
-// What a user of the control socket may do with a file: the kernel's rules of permission, for a daemon that has
-// every right and must not lend them.
+// What a user of the control socket may do with a file: the kernel's rules of permission, for a daemon that
+// has every right and must not lend them.
 #pragma once
 
 #include <sys/types.h>

@@ -28,8 +28,8 @@ uint64_t next_generation() {
 
 }  // namespace
 
-Result<std::shared_ptr<const DataSets>> DataSets::make(const Config& config,
-                                                       const std::map<std::string, volume::Volume*>& volumes) {
+Result<std::shared_ptr<const DataSets>> DataSets::make(
+    const Config& config, const std::map<std::string, volume::Volume*>& volumes) {
   auto sets = std::make_shared<DataSets>();
   for (const VolumeConfig& volume : config.volumes) {
     sets->list_.push_back({volume.name, volume.name, "", volumes.at(volume.name), 0, {}});
@@ -52,7 +52,8 @@ Result<std::shared_ptr<const DataSets>> DataSets::make(const Config& config,
     if (!set.directory.empty()) continue;
     auto map = std::make_shared<volume::DataSetMap>(set.tag, next_generation());
     for (const DataSet& inner : sets->list_) {
-      if (inner.volume_name == set.volume_name && !inner.directory.empty()) map->add(inner.directory, inner.tag);
+      if (inner.volume_name == set.volume_name && !inner.directory.empty())
+        map->add(inner.directory, inner.tag);
     }
     set.volume->set_data_sets(std::move(map));
   }

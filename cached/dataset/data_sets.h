@@ -1,9 +1,10 @@
 // DataSets: what is accounted for by itself: every volume, and the directories that the configuration names.
 //
-// Each has a tag, the same for ever (volume/volume_ids.h), because blocks carry it onto SSDs: that of a volume
-// is kept by the volume's name, that of a directory by VOLUME:/DIRECTORY, so that renaming a data set keeps
-// what is counted for it. A block is counted under one tag, that of the innermost data set of the file that it
-// was fetched for; a data set's figures are the sums over its own tag and those of the data sets inside it.
+// Each has a tag, the same for ever (volume/volume_ids.h), because blocks carry it onto SSDs: that of a
+// volume is kept by the volume's name, that of a directory by VOLUME:/DIRECTORY, so that renaming a data set
+// keeps what is counted for it. A block is counted under one tag, that of the innermost data set of the file
+// that it was fetched for; a data set's figures are the sums over its own tag and those of the data sets
+// inside it.
 //
 // Immutable; any thread. A reload makes a new one.
 #pragma once
@@ -31,8 +32,8 @@ struct DataSet {
 
 class DataSets {
  public:
-  // Of the configuration's volumes, which `volumes` has by name, and of its directories; and tells the volumes
-  // where theirs are. Reads and extends `state_dir`/data_sets; its errors.
+  // Of the configuration's volumes, which `volumes` has by name, and of its directories; and tells the
+  // volumes where theirs are. Reads and extends `state_dir`/data_sets; its errors.
   static Result<std::shared_ptr<const DataSets>> make(const Config& config,
                                                       const std::map<std::string, volume::Volume*>& volumes);
 

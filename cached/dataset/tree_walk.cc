@@ -46,11 +46,13 @@ io::Task<Status> TreeWalk::begin(std::string path) {
     std::string way = path.substr(0, end);
     const volume::InodeAnswer found = co_await volume_.resolve(home_, std::move(way));
     const std::string here = shown(volume_, path.substr(0, end));
-    if (!found.outcome.ok()) co_return Status(found.outcome.error, here + ": " + std::strerror(found.outcome.error));
+    if (!found.outcome.ok())
+      co_return Status(found.outcome.error, here + ": " + std::strerror(found.outcome.error));
     const bool last = end >= path.size();
     const bool directory = S_ISDIR(found.info.mode);
     if (!last && !directory) {
-      co_return Status(ENOTDIR, here + " is no directory; symbolic links are not followed here, name what they lead to");
+      co_return Status(
+          ENOTDIR, here + " is no directory; symbolic links are not followed here, name what they lead to");
     }
     if (last && !directory && !S_ISREG(found.info.mode)) {
       co_return Status(EINVAL, here + " is neither a file nor a directory");

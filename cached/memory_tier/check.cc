@@ -168,7 +168,8 @@ void MemoryTier::Impl::check_stats(Walk* walk) const {
   walk->expect(stats_.slots_pinned == seen.slots_pinned, "slots_pinned", stats_.slots_pinned);
   for (size_t tag = 0; tag < use_.by_tag().size(); ++tag) {
     const bool seen_any = tag < walk->use.by_tag().size();
-    walk->expect(use_.by_tag()[tag] == (seen_any ? walk->use.by_tag()[tag] : DataSetCount{}), "use of a data set", tag);
+    walk->expect(use_.by_tag()[tag] == (seen_any ? walk->use.by_tag()[tag] : DataSetCount{}),
+                 "use of a data set", tag);
   }
 }
 

@@ -53,6 +53,8 @@ struct MemoryTier::Impl {
   void pin(uint32_t slot);
   void unpin(uint32_t slot);
   void touch(uint32_t page);
+  void mark_prefetched(uint32_t slot) { store_[slot].unused_prefetch = true; }
+  void note_use(uint32_t slot);
   void forget_touches() {
     for (SizeClass& c : classes_) c.order.forget_touches(store_);
   }

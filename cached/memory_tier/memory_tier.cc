@@ -73,6 +73,7 @@ void MemoryTier::Impl::publish(uint32_t slot, const shm::BlockKey& key, uint32_t
   meta.pins = 1;
   meta.retention = retention;
   meta.visited = false;
+  meta.unused_prefetch = false;
   meta.on_ssd = false;
   meta.filled_at_ns = options_.clock->monotonic_ns();
   meta.used_at_ticks = ticks_of_ns(meta.filled_at_ns);
@@ -156,6 +157,8 @@ void MemoryTier::Impl::leave_index(uint32_t slot) {
   class_of(slot).order.remove(store_, slot);
   if (meta.visited) --store_.region_of(slot).visited_count;
   meta.visited = false;
+  if (meta.unused_prefetch) stats_.prefetch_wasted_bytes += meta.length;
+  meta.unused_prefetch = false;
   --stats_.slots_present;
   stats_.bytes_present -= meta.length;
   use_.remove(meta.key.data_set, count_of(meta));
@@ -242,12 +245,19 @@ void MemoryTier::Impl::touch(uint32_t page) {
   if (slot == kNoSlot) return;
   SlotMeta& meta = store_[slot];
   if (meta.state != SlotState::kPresent) return;
+  note_use(slot);
   const uint64_t now_ns = options_.clock->monotonic_ns();
   if (now_ns - meta.filled_at_ns <= kCorrelationNs) return;
   meta.used_at_ticks = ticks_of_ns(now_ns);
   if (meta.visited) return;
   meta.visited = true;
   ++store_.region_of(slot).visited_count;
+}
+
+void MemoryTier::Impl::note_use(uint32_t slot) {
+  SlotMeta& meta = store_[slot];
+  if (meta.unused_prefetch) stats_.prefetch_used_bytes += meta.length;
+  meta.unused_prefetch = false;
 }
 
 void MemoryTier::Impl::keep(uint32_t slot) {
@@ -344,6 +354,12 @@ void MemoryTier::unpin(SlotId slot) {
 }
 void MemoryTier::touch(uint32_t page) {
   impl_->touch(page);
+}
+void MemoryTier::mark_prefetched(SlotId slot) {
+  impl_->mark_prefetched(impl_->number_of(slot));
+}
+void MemoryTier::note_use(SlotId slot) {
+  impl_->note_use(impl_->number_of(slot));
 }
 void MemoryTier::forget_touches() {
   impl_->forget_touches();

@@ -68,8 +68,10 @@ struct MemoryTierStats {
   uint64_t slots_pinned = 0;
   uint64_t evictions = 0;
   uint64_t insertions = 0;
-  uint64_t index_displacements = 0;  // records lost because both their buckets were full
-  uint64_t regions_moved = 0;        // from one size class to another
+  uint64_t index_displacements = 0;    // records lost because both their buckets were full
+  uint64_t regions_moved = 0;          // from one size class to another
+  uint64_t prefetch_used_bytes = 0;    // of pieces that were marked as prefetched: used by somebody since,
+  uint64_t prefetch_wasted_bytes = 0;  // or out of the index before anybody did
 };
 
 class MemoryTier {
@@ -116,6 +118,11 @@ class MemoryTier {
   // going to another size class): find() does not find it, and its last unpin frees it.
   void publish(SlotId slot, const shm::BlockKey& key, uint32_t start, uint32_t length,
                Retention retention = Retention::kMain);
+  // The piece that was just published in this slot was fetched ahead and nobody waits for it: its bytes count
+  // as used with the first touch() or note_use(), and as wasted if it leaves the index before.
+  void mark_prefetched(SlotId slot);
+  // A reader was given the piece in this slot.
+  void note_use(SlotId slot);
   // An SSD has the piece in this slot now: it is cheap to lose from here on, unless it was used again since
   // it was filled. Does nothing if the slot no longer holds a piece of `key`; any value of `slot` is safe.
   void demote(SlotId slot, const shm::BlockKey& key);

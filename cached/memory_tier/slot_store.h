@@ -42,6 +42,7 @@ struct SlotMeta {
   Retention retention = Retention::kMain;  // of a present slot: which list it stands in
   bool visited : 1 = false;                // touched since it was filled or last spared
   bool hazarded : 1 = false;               // true only during a scan
+  bool unused_prefetch : 1 = false;        // fetched ahead, and nobody has used it yet
   bool on_ssd : 1 = false;                 // an SSD was given the same bytes
 };
 static_assert(sizeof(SlotMeta) == 64);

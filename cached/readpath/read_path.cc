@@ -137,11 +137,29 @@ void ReadPath::unpin(memory_tier::SlotId slot) {
 
 io::Task<ReadResult> ReadPath::read(ReadRequest request) {
   ++stats_.reads;
+  const uint64_t started_ns = reactor_.clock().monotonic_ns();
+  ReadTier tier = ReadTier::kMemory;
+  ReadResult result = co_await read_from_tiers(request, &tier);
+  count_read(tier, result, request.length, started_ns);
+  co_return result;
+}
+
+void ReadPath::count_read(ReadTier tier, const ReadResult& result, uint32_t length, uint64_t started_ns) {
+  const ReadOutcome outcome = result.outcome.ok()      ? ReadOutcome::kOk
+                              : result.outcome.changed ? ReadOutcome::kChanged
+                                                       : ReadOutcome::kError;
+  ReadFigures::Cell& cell = figures_.at(tier, outcome);
+  cell.latency_us.record((reactor_.clock().monotonic_ns() - started_ns) / 1000);
+  if (result.outcome.ok()) cell.bytes += length;
+}
+
+io::Task<ReadResult> ReadPath::read_from_tiers(ReadRequest request, ReadTier* tier) {
   std::shared_ptr<origin::ObjectReader> reader;
   unsigned ssd_failures = 0;
   for (unsigned attempt = 0; attempt < kAttempts && ssd_failures < kSsdAttempts;) {
     std::vector<Need> needs = needs_of(request, false);
     if (!complete_needs(reader, &needs)) {
+      *tier = ReadTier::kOrigin;
       origin::OpenedObject opened = co_await request.source->open(reactor_, request.handle, request.object);
       if (!opened.outcome.ok()) co_return ReadResult{.outcome = opened.outcome};
       reader = std::move(opened.reader);
@@ -162,10 +180,15 @@ io::Task<ReadResult> ReadPath::read(ReadRequest request) {
     if (!gathered) continue;
     follow_stream(request, reader.get());
     if (reader != nullptr && reader->unit_bytes() > shm::kBlockBytes) fetch_units(request, *reader);
+    for (const BlockState& state : states) {
+      if (state.fetch)
+        *tier = std::max(*tier, state.fetch->from_origin ? ReadTier::kOrigin : ReadTier::kSsd);
+    }
     std::optional<ReadResult> result = co_await finish(request, std::move(states));
     if (result) co_return std::move(*result);
     ++ssd_failures;
   }
+  *tier = ReadTier::kOrigin;
   if (!reader) {
     origin::OpenedObject opened = co_await request.source->open(reactor_, request.handle, request.object);
     if (!opened.outcome.ok()) co_return ReadResult{.outcome = opened.outcome};
@@ -215,10 +238,12 @@ bool ReadPath::gather(const ReadRequest& request, const std::shared_ptr<origin::
     state.fetch = in_flight_for(state.key, span.begin, span.end);
     if (state.fetch) {
       ++state.fetch->waiters;
+      state.fetch->joined = true;
       state.fetch->gate->promote(state.fetch->ticket);
     } else {
       state.piece = *tier_.find(state.key, span.begin);
       tier_.pin(state.piece.slot);
+      tier_.note_use(state.piece.slot);
     }
     states->push_back(std::move(state));
   }
@@ -264,6 +289,8 @@ std::vector<ReadPath::Run> ReadPath::plan_fetches(const ReadRequest& request, co
     fetch->start = need.start;
     fetch->length = need.length;
     fetch->ticket = run.ticket;
+    fetch->prefetched = run.background;
+    fetch->from_origin = !need.ssd.has_value();
     fetch->gate = need.ssd ? ssd_gates_[need.ssd->location.device].get() : origin_gate(request.volume);
     slots->erase(slot);
     shm::BlockKey key = key_of(request, need.block);
@@ -353,6 +380,8 @@ void ReadPath::enter_memory(const shm::BlockKey& key, const Fetch& fetch, memory
   tier_.publish(fetch.slot, key, fetch.start, fetch.length, retention);
   // publish() leaves one pin; every waiter owns one.
   for (unsigned waiter = 1; waiter < fetch.waiters; ++waiter) tier_.pin(fetch.slot);
+  if (fetch.prefetched) tier_.mark_prefetched(fetch.slot);
+  if (fetch.joined) tier_.note_use(fetch.slot);
   if (fetch.waiters == 0) tier_.unpin(fetch.slot);
 }
 

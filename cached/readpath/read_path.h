@@ -23,6 +23,7 @@
 // who waited look once more and find the origin's turn come.
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <deque>
 #include <functional>
@@ -31,6 +32,7 @@
 #include <utility>
 #include <vector>
 
+#include "base/histogram.h"
 #include "cached/io/reactor.h"
 #include "cached/io/task.h"
 #include "cached/memory_tier/memory_tier.h"
@@ -91,6 +93,24 @@ struct ReadPathStats {
   uint64_t ssd_retries = 0;     // fetches from an SSD that failed and went to the origin
 };
 
+// Where the bytes of a read came from that the daemon served: the farthest place that it had to wait for.
+enum class ReadTier : uint8_t { kMemory, kSsd, kOrigin };
+inline constexpr unsigned kReadTiers = 3;
+enum class ReadOutcome : uint8_t { kOk, kChanged, kError };
+inline constexpr unsigned kReadOutcomes = 3;
+
+// Reads that ended, by tier and outcome.
+struct ReadFigures {
+  struct Cell {
+    Histogram latency_us;
+    uint64_t bytes = 0;
+  };
+  Cell& at(ReadTier tier, ReadOutcome outcome) {
+    return cells[static_cast<unsigned>(tier) * kReadOutcomes + static_cast<unsigned>(outcome)];
+  }
+  std::array<Cell, kReadTiers * kReadOutcomes> cells;
+};
+
 // The shard's part of the SSD tier, as the read path uses it.
 struct SsdParts {
   ssd_tier::SsdShard* shard = nullptr;
@@ -112,7 +132,7 @@ class ReadPath {
   // The writer is through with a slot that was offered to it.
   void written_to_ssd(const ssd_tier::Writer::Offer& offer, bool written);
 
-  // Reads; either all of it or an error.
+  // Reads; either all of it or an error. Counted in figures().
   io::Task<ReadResult> read(ReadRequest request);
   // Fetches what is missing in the background, as far as slots can be had at once. A hint.
   io::Task<void> prefetch(ReadRequest request);
@@ -134,6 +154,7 @@ class ReadPath {
   void unpin(memory_tier::SlotId slot);
 
   const ReadPathStats& stats() const { return stats_; }
+  const ReadFigures& figures() const { return figures_; }
 
  private:
   // A piece of a block that is on its way. Joiners count themselves in `waiters` and get one pin each when it
@@ -147,7 +168,10 @@ class ReadPath {
     memory_tier::SlotId slot;
     uint32_t start = 0;  // in the block
     uint32_t length = 0;
+    bool prefetched = false;    // begun for nobody,
+    bool joined = false;        // and a reader waits for it
     FetchGate* gate = nullptr;  // where it waits for its turn
+    bool from_origin = false;   // else from an SSD
     std::shared_ptr<FetchGate::Ticket> ticket;
     bool covers(uint32_t begin, uint32_t end) const { return start <= begin && end <= start + length; }
   };
@@ -191,6 +215,9 @@ class ReadPath {
   // changed, if `slots` do not suffice for what is missing now. Takes from `slots` what it needs.
   bool gather(const ReadRequest& request, const std::shared_ptr<origin::ObjectReader>& reader,
               std::vector<memory_tier::SlotId>* slots, std::vector<BlockState>* states);
+  // The read; `*tier` becomes where it had to go.
+  io::Task<ReadResult> read_from_tiers(ReadRequest request, ReadTier* tier);
+  void count_read(ReadTier tier, const ReadResult& result, uint32_t length, uint64_t started_ns);
   // Fetches in the background what the origin's units hold besides the request.
   void fetch_units(const ReadRequest& request, const origin::ObjectReader& reader);
   // Parts of fill(): what is to be fetched in one step; the wait for the SSDs' queue; the end.
@@ -246,6 +273,7 @@ class ReadPath {
     read_ahead(request, window);
   };
   ReadPathStats stats_;
+  ReadFigures figures_;
 };
 
 }  // namespace cached::readpath

@@ -1,5 +1,5 @@
-// What `cachedctl du` shows: what the tiers hold of each data set, from counters that shards keep, and what the
-// origin has of it, as counted last. CONTROL_PROTOCOL.md says what each field means.
+// What `cachedctl du` shows: what the tiers hold of each data set, from counters that shards keep, and what
+// the origin has of it, as counted last. CONTROL_PROTOCOL.md says what each field means.
 #pragma once
 
 #include <atomic>
@@ -22,8 +22,8 @@ class DataSetReporter {
   DataSetReporter(std::vector<Shard*> shards, const CurrentDataSets& sets)
       : shards_(std::move(shards)), sets_(sets) {}
 
-  // Of the data set that the request names, or of all. ENOENT for one that is not registered, EIO when a shard
-  // does not answer within a second.
+  // Of the data set that the request names, or of all. ENOENT for one that is not registered, EIO when a
+  // shard does not answer within a second.
   Result<nlohmann::json> du(const admin::ControlRequest& request);
 
  private:

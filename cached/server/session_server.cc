@@ -72,8 +72,7 @@ SessionServer::SessionServer(const Options& options, memory_tier::SharedMemory& 
       memory_(memory),
       shards_(std::move(shards)),
       volumes_(std::move(volumes)),
-      max_sessions_(options.max_sessions),
-      past_counters_(static_cast<size_t>(shm::Counter::kCount)) {
+      max_sessions_(options.max_sessions) {
   if (options_.group.empty()) return;
   if (const group* const found = ::getgrnam(options_.group.c_str())) trusted_gid_ = found->gr_gid;
 }
@@ -130,7 +129,18 @@ void SessionServer::reconfigure(std::map<std::string, volume::Volume*> volumes, 
 
 std::vector<uint64_t> SessionServer::past_counters() const {
   const std::lock_guard lock(mutex_);
-  return past_counters_;
+  std::vector<uint64_t> sums(static_cast<size_t>(shm::Counter::kCount));
+  for (const auto& [volume, counters] : past_counters_) {
+    std::transform(sums.begin(), sums.end(), counters.begin(), sums.begin(), std::plus<>());
+  }
+  return sums;
+}
+
+SessionServer::Snapshot SessionServer::snapshot() const {
+  const std::lock_guard lock(mutex_);
+  Snapshot snapshot{{}, past_counters_};
+  for (const Live& live : live_) snapshot.sessions.push_back(live.session);
+  return snapshot;
 }
 
 void SessionServer::on_all_shards(const std::function<void(Shard&)>& work) {
@@ -333,8 +343,9 @@ void SessionServer::forget(size_t index) {
   on_all_shards([id](Shard& shard) { shard.remove_session(id); });
   log_info("session {} ended", id);
   const std::lock_guard lock(mutex_);
-  for (size_t i = 0; i < past_counters_.size(); ++i)
-    past_counters_[i] += session->counter(static_cast<shm::Counter>(i));
+  std::vector<uint64_t>& past = past_counters_[session->volume()->name()];
+  past.resize(static_cast<size_t>(shm::Counter::kCount));
+  for (size_t i = 0; i < past.size(); ++i) past[i] += session->counter(static_cast<shm::Counter>(i));
   live_.erase(live_.begin() + static_cast<ptrdiff_t>(index));
 }
 

@@ -46,6 +46,12 @@ class SessionServer {
   void reconfigure(std::map<std::string, volume::Volume*> volumes, unsigned max_sessions);
   // Sums of the counters of sessions that are gone, in order of shm::Counter. Any thread.
   std::vector<uint64_t> past_counters() const;
+  // Both as of one moment, those of sessions that are gone by the name of their volume. Any thread.
+  struct Snapshot {
+    std::vector<std::shared_ptr<Session>> sessions;
+    std::map<std::string, std::vector<uint64_t>> past_counters;
+  };
+  Snapshot snapshot() const;
 
  private:
   struct Pending {
@@ -102,7 +108,7 @@ class SessionServer {
   std::map<std::string, volume::Volume*> volumes_;
   unsigned max_sessions_;
   std::vector<Live> live_;
-  std::vector<uint64_t> past_counters_;
+  std::map<std::string, std::vector<uint64_t>> past_counters_;  // by volume
   uint64_t next_session_id_ = 1;
   std::thread thread_;
 };

@@ -2,6 +2,8 @@
 // shard.h.
 #include "cached/server/shard.h"
 
+#include <time.h>
+
 #include <algorithm>
 #include <array>
 #include <cstring>
@@ -136,6 +138,16 @@ void Shard::remove_session(uint64_t session_id) {
 
 ShardStats Shard::stats() const {
   return {tier_->stats(), read_path_->stats(), requests_, violations_, running_};
+}
+
+ShardFigures Shard::figures() const {
+  timespec used{};
+  ::clock_gettime(CLOCK_THREAD_CPUTIME_ID, &used);
+  ShardFigures figures{stats(), read_path_->figures()};
+  figures.cpu_ns =
+      static_cast<uint64_t>(used.tv_sec) * kNanosecondsPerSecond + static_cast<uint64_t>(used.tv_nsec);
+  figures.operations_in_flight = reactor_->in_flight();
+  return figures;
 }
 
 ShardDataSetUse Shard::data_set_use() const {

@@ -54,6 +54,14 @@ struct EvictCount {
   }
 };
 
+// What the exporter shows of a shard besides.
+struct ShardFigures {
+  ShardStats stats;
+  readpath::ReadFigures reads;
+  uint64_t cpu_ns = 0;  // of its thread
+  uint64_t operations_in_flight = 0;
+};
+
 // What a shard's tiers hold of each data set, by tag.
 struct ShardDataSetUse {
   std::vector<memory_tier::DataSetCount> memory;
@@ -89,6 +97,7 @@ class Shard {
   // The process is gone: pins are given back, hazards no longer count.
   void remove_session(uint64_t session_id);
   ShardStats stats() const;
+  ShardFigures figures() const;
   ShardSsdStats ssd_stats() const;
   ShardDataSetUse data_set_use() const;
   // Takes a block, which is the shard's, out of both tiers unless it is pinned; with `dry_run` only counts.

@@ -23,15 +23,19 @@ bool has_layout(const DeviceLog& device) {
   return device.phase() != DevicePhase::kWaiting && device.phase() != DevicePhase::kRefused;
 }
 
-uint64_t capacity_of(const DeviceLog& device) {
-  return has_layout(device) ? uint64_t{device.layout().segment_count} * device.layout().segment_bytes : 0;
-}
-
 io::Task<void> run_change(io::Task<Status> task, std::shared_ptr<std::promise<Status>> answer) {
   answer->set_value(co_await std::move(task));
 }
 
 }  // namespace
+
+uint64_t capacity_bytes_of(const DeviceLog& device) {
+  return has_layout(device) ? device.layout().segment_count * segment_bytes_of(device) : 0;
+}
+
+uint64_t segment_bytes_of(const DeviceLog& device) {
+  return has_layout(device) ? device.layout().segment_bytes : 0;
+}
 
 SsdReporter::SsdReporter(std::vector<Shard*> shards, ssd_tier::SsdTier* ssd, uint64_t index_limit_bytes)
     : shards_(std::move(shards)), ssd_(ssd), index_limit_bytes_(index_limit_bytes) {}
@@ -49,7 +53,7 @@ Result<json> SsdReporter::summary() {
   uint64_t used_bytes = 0;
   for (const auto& device : ssd_->devices()) {
     const json entry = device_json(*device, *shards);
-    if (device->health() != ssd_tier::HealthState::kOffline) capacity_bytes += capacity_of(*device);
+    if (device->health() != ssd_tier::HealthState::kOffline) capacity_bytes += capacity_bytes_of(*device);
     used_bytes += entry["used_bytes"].get<uint64_t>();
     written_bytes += device->figures().write_bytes.load(std::memory_order_relaxed);
   }
@@ -79,7 +83,7 @@ json SsdReporter::device_json(const DeviceLog& device, const std::vector<ShardSs
     segments.total += shard.segments[device.number()].total;
     segments.free += shard.segments[device.number()].free;
   }
-  const uint64_t segment_bytes = has_layout(device) ? device.layout().segment_bytes : 0;
+  const uint64_t segment_bytes = segment_bytes_of(device);
   const uint64_t written = figures.write_bytes.load(std::memory_order_relaxed);
   const uint64_t admitted = figures.admitted_bytes.load(std::memory_order_relaxed);
   const double amplification =
@@ -87,7 +91,7 @@ json SsdReporter::device_json(const DeviceLog& device, const std::vector<ShardSs
   return json{{"path", device.path()},
               {"state", device.state_name()},
               {"reason", device.reason()},
-              {"capacity_bytes", capacity_of(device)},
+              {"capacity_bytes", capacity_bytes_of(device)},
               {"used_bytes", (segments.total - segments.free) * segment_bytes},
               {"live_bytes", totals.bytes},
               {"segments", segments.total},

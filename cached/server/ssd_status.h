@@ -12,6 +12,10 @@
 
 namespace cached::server {
 
+// What the device can hold, and the size of its segments; 0 until its layout is known.
+uint64_t capacity_bytes_of(const ssd_tier::DeviceLog& device);
+uint64_t segment_bytes_of(const ssd_tier::DeviceLog& device);
+
 class SsdReporter {
  public:
   // `ssd` is null where there is no SSD tier. All outlive this.

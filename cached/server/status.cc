@@ -143,7 +143,8 @@ Result<StatusReporter::Collected> StatusReporter::collect() {
   if (!shards.ok()) return shards.status();
   collected.shards = std::move(shards).value();
   // The name table is the first shard's.
-  const auto names = ask_shards({shards_.front()}, [table = &names_](const Shard&) { return table->stats(); });
+  const auto names =
+      ask_shards({shards_.front()}, [table = &names_](const Shard&) { return table->stats(); });
   if (!names.ok()) return names.status();
   collected.names = names->front();
   return collected;

@@ -31,7 +31,7 @@ struct IndexEntry {
   uint32_t device : 6;
   uint32_t length_less_one : 17;  // bytes
   uint32_t removed : 1;           // only its segment's chain still knows it
-  uint32_t head : 1;  // of its object's first block
+  uint32_t head : 1;              // of its object's first block
   uint32_t spare : 1;
   EntryRef next;  // in its segment's chain, or in its slab's list of free entries
   // uint32_t checksums[chunks] follow.

@@ -610,7 +610,8 @@ io::Task<origin::OpenedObject> RadosVolume::open_here(shm::Handle handle, shm::O
   const SnapshotPointer* const at = is_metadata_object(object) ? nullptr : snapshots_.get(handle.high);
   const uint16_t data_set = at == nullptr ? data_sets()->root().tag : place_of(**at, handle.low).tag;
   // An id never names other bytes, so whoever knows it may read them, whatever became of the snapshot.
-  if (const auto* const known = objects_.get(object)) co_return origin::OpenedObject{Outcome{}, *known, data_set};
+  if (const auto* const known = objects_.get(object))
+    co_return origin::OpenedObject{Outcome{}, *known, data_set};
   if (is_metadata_object(object)) {
     const SnapshotPointer* const snapshot = snapshots_.get(handle.high);
     if (snapshot == nullptr) co_return origin::OpenedObject{Outcome{.error = ESTALE}};

@@ -1,4 +1,5 @@
-// VolumeIds: the 16-bit number of each volume, the same for ever; and, in a file of their own, of each data set.
+// VolumeIds: the 16-bit number of each volume, the same for ever; and, in a file of their own, of each data
+// set.
 //
 // Block keys carry it, also on SSDs, so it may not depend on the order of the configuration: a name keeps the
 // number that it was given first, in `state_dir`/FILE, one line "NUMBER NAME" each. Numbers of names

@@ -379,7 +379,7 @@ class SystemTest(unittest.TestCase):
     def config_text(self, name="cached", memory=None, shards=1, settle_ms=2000, volumes=None, devices=(),
                     device_timeout_ms=1000):
         text = (f'[daemon]\nsocket = "{self.root}/{name}.sock"\ncontrol_socket = "{self.root}/{name}.ctl"\n'
-                f'state_dir = "{self.root}/{name}.state"\ngroup = ""\nlog_level = "info"\nshards = {shards}\n'
+                f'state_dir = "{self.root}/{name}.state"\ngroup = ""\nshards = {shards}\n'
                 f'[memory]\nsize = "{memory or self.memory}"\n')
         for volume, source in (volumes or {"data": self.source}).items():
             text += f'[[volume]]\nname = "{volume}"\nsource = "dir:{source}"\nsettle_ms = {settle_ms}\n'

@@ -36,14 +36,14 @@ class CommandTest(SystemTest):
         return text.replace(old, new, 1)
 
     def test_an_unknown_key_is_refused(self):
-        self.assert_refused(self.altered("log_level =", "log_levle ="), "log_levle", "log_levle")
+        self.assert_refused(self.altered("shards =", "shrads ="), "shrads", "shrads")
 
     def test_an_unknown_section_is_refused(self):
         self.assert_refused(self.config_text() + "[disk]\nx = 1\n", "[disk]", "disk")
 
     def test_a_wrong_type_is_refused(self):
         self.assert_refused(self.altered("shards = 1", 'shards = "one"'), "shards", "shards")
-        self.assert_refused(self.altered('log_level = "info"', "log_level = 3"), "log_level", "log_level")
+        self.assert_refused(self.altered('group = ""', "group = 3"), "group", "group")
         self.assert_refused(self.altered("settle_ms = 2000", "settle_ms = 2.5"), "settle_ms", "settle_ms")
 
     def test_an_impossible_size_is_refused(self):

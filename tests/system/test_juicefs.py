@@ -82,7 +82,7 @@ class JuicefsVolumes(SystemTest):
 
     def config_text(self, name="cached", extra=""):
         text = (f'[daemon]\nsocket = "{self.root}/{name}.sock"\ncontrol_socket = "{self.root}/{name}.ctl"\n'
-                f'state_dir = "{self.root}/{name}.state"\ngroup = ""\nlog_level = "info"\nshards = 2\n'
+                f'state_dir = "{self.root}/{name}.state"\ngroup = ""\nshards = 2\n'
                 f'[memory]\nsize = "{self.memory}"\n')
         for volume, database in DATABASES.items():
             text += (f'[[volume]]\nname = "{volume}"\nsource = "juicefs:unix://{self.redis.socket}?db={database}"\n'

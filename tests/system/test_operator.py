@@ -355,17 +355,17 @@ class OperatorTest(SystemTest):
     def test_reload_names_what_needs_a_restart(self):
         self.start_with_data_sets()
         self.change_config('size = "256MiB"', 'size = "128MiB"')
-        self.change_config('log_level = "info"', 'log_level = "debug"')
+        self.change_config('shards = 1\n', 'shards = 1\n[log]\nlevel = "debug"\n')
         answer = self.control("reload")
         self.assertEqual(answer["needs_restart"], ['memory.size: "256MiB" -> "128MiB"'])
-        self.assertEqual(answer["changed"], ['daemon.log_level: "info" -> "debug"'])
+        self.assertEqual(answer["changed"], ['log.level: "info" -> "debug"'])
         values = {item["key"]: item["value"] for item in self.control("config", "show")["values"]}
-        self.assertEqual((values["memory.size"], values["daemon.log_level"]), ('"256MiB"', '"debug"'))
+        self.assertEqual((values["memory.size"], values["log.level"]), ('"256MiB"', '"debug"'))
 
     def test_a_bad_file_changes_nothing_and_says_why(self):
         self.start_with_data_sets()
         before = self.control("config", "show")
-        self.change_config('log_level = "info"', 'log_level = "debug"')
+        self.change_config('shards = 1\n', 'shards = 1\n[log]\nlevel = "debug"\n')
         self.change_config('directory = "/a"', 'directory = "a"')
         self.assertIn("dataset[0].directory", self.control("reload", status=1))
         self.assertEqual(self.control("config", "show"), before)

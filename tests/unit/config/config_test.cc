@@ -51,14 +51,26 @@ TEST(Config, SmallestFileGetsDefaults) {
 TEST(Config, EveryKeyIsRead) {
   const Config config = good(
       "[daemon]\nsocket = \"/a/s\"\ncontrol_socket = \"/a/c\"\nstate_dir = \"/a/d\"\ngroup = \"\"\n"
-      "log_level = \"debug\"\nlog_file = \"/a/log\"\nshards = 16\nmax_sessions = 3\n"
+      "shards = 16\nmax_sessions = 3\n"
       "[memory]\nsize = \"67MiB\"\nhuge_pages = true\nindex_entries = 5\nname_entries = 2000\n"
       "[[volume]]\nname = \"a.B_1-\"\nsource = \"dir:/x y\"\nsettle_ms = 0\nthreads = 64\nopen_files = 16\n"
-      "known_inodes = 1000\nfetch_in_flight = 1\n[[volume]]\nname = \"b\"\nsource = \"dir:/y\"\n");
+      "known_inodes = 1000\nfetch_in_flight = 1\n[[volume]]\nname = \"b\"\nsource = \"dir:/y\"\n"
+      "[log]\ntarget = \"file\"\nfile = \"/a/log\"\nlevel = \"debug\"\nformat = \"json\"\nrotate_size = "
+      "\"1MiB\"\n"
+      "rotate_files = 2\nlines_per_kind = 0\n[metrics]\nlisten = \"[::1]:9477\"\n");
   EXPECT_EQ(config.daemon.socket, "/a/s");
   EXPECT_EQ(config.daemon.control_socket, "/a/c");
   EXPECT_EQ(config.daemon.group, "");
-  EXPECT_EQ(config.daemon.log_file, "/a/log");
+  const LogOptions log = config.log.options("me");
+  EXPECT_EQ(log.program, "me");
+  EXPECT_EQ(log.target, LogTarget::kFile);
+  EXPECT_EQ(log.format, LogFormat::kJson);
+  EXPECT_EQ(log.file, "/a/log");
+  EXPECT_EQ(log.level, "debug");
+  EXPECT_EQ(log.rotate_bytes, kMiB);
+  EXPECT_EQ(log.rotate_files, 2U);
+  EXPECT_EQ(log.lines_per_kind, 0U);
+  EXPECT_EQ(config.metrics.listen, "[::1]:9477");
   EXPECT_EQ(config.daemon.shards, 16U);
   EXPECT_EQ(effective_shards(config.daemon), 16U);
   EXPECT_EQ(config.memory.size_bytes, 66 * kMiB) << "rounded down to a whole region";
@@ -67,7 +79,7 @@ TEST(Config, EveryKeyIsRead) {
   EXPECT_EQ(config.volumes[0].directory, "/x y");
   EXPECT_EQ(config.volumes[0].fetch_in_flight, 1U);
   EXPECT_EQ(config.volumes[1].name, "b");
-  EXPECT_EQ(config.lines.at("memory.size"), 11U);
+  EXPECT_EQ(config.lines.at("memory.size"), 9U);
   EXPECT_EQ(config.lines.at("volume[1].name"), 24U);
 }
 
@@ -101,6 +113,9 @@ TEST_P(ConfigMistake, NamesFileLineAndKey) {
 
 std::string with_daemon(const std::string& line) {
   return std::string(kMemory) + kVolume + "[daemon]\n" + line + "\n";
+}
+std::string with_section(const std::string& section, const std::string& line) {
+  return std::string(kMemory) + kVolume + "[" + section + "]\n" + line + "\n";
 }
 std::string with_size(const std::string& value) {
   return std::string(kVolume) + "[memory]\nsize = " + value + "\n";
@@ -161,10 +176,21 @@ const std::vector<Mistake> kMistakes = {
     {"sockets that are one", with_daemon("control_socket = \"/run/cached/cached.sock\""), 7,
      "daemon.control_socket", "same path"},
     {"relative state_dir", with_daemon("state_dir = \"\""), 7, "daemon.state_dir", "absolute"},
-    {"log level", with_daemon("log_level = \"loud\""), 7, "daemon.log_level", "warning"},
-    {"log file", with_daemon("log_file = \"log\""), 7, "daemon.log_file", "absolute"},
+    {"log level", with_section("log", "level = \"loud\""), 7, "log.level", "warning"},
+    {"log target", with_section("log", "target = \"syslog\""), 7, "log.target", "journal"},
+    {"log format", with_section("log", "format = \"xml\""), 7, "log.format", "json"},
+    {"log file", with_section("log", "file = \"log\""), 7, "log.file", "absolute"},
+    {"log target without its file", with_section("log", "target = \"file\""), 7, "log.target", "no file"},
+    {"log file without its target", with_section("log", "file = \"/a\""), 7, "log.file", "no effect"},
+    {"rotation of small files", with_section("log", "rotate_size = \"1KiB\""), 7, "log.rotate_size", "64KiB"},
+    {"metrics on a name", with_section("metrics", "listen = \"localhost:9477\""), 7, "metrics.listen",
+     "address"},
+    {"metrics without a port", with_section("metrics", "listen = \"127.0.0.1\""), 7, "metrics.listen",
+     "port"},
+    {"metrics on no port", with_section("metrics", "listen = \"127.0.0.1:70000\""), 7, "metrics.listen",
+     "port"},
     {"group", with_daemon("group = \"a b\""), 7, "daemon.group", "group"},
-    {"control characters are shown", with_daemon("log_level = \"a\\nb\""), 7, "daemon.log_level", "a\\x0ab"},
+    {"control characters are shown", with_section("log", "level = \"a\\nb\""), 7, "log.level", "a\\x0ab"},
     {"memory section missing", kVolume, 1, "memory.size", "missing"},
     {"memory size missing", std::string(kVolume) + "[memory]\nhuge_pages = false\n", 4, "memory.size",
      "missing"},

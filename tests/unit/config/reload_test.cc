@@ -33,8 +33,8 @@ TEST(Reload, OfTheSameFileChangesNothing) {
 }
 
 TEST(Reload, TakesLimitsAndLogLevelAtOnce) {
-  const ReloadPlan live = plan(kBase, std::string("[daemon]\nlog_level = \"debug\"\nmax_sessions = 9\n") + kBase);
-  EXPECT_THAT(live.changed, ElementsAre("daemon.log_level: \"info\" -> \"debug\"", "daemon.max_sessions: 256 -> 9"));
+  const ReloadPlan live = plan(kBase, std::string("[log]\nlevel = \"debug\"\n[daemon]\nmax_sessions = 9\n") + kBase);
+  EXPECT_THAT(live.changed, testing::UnorderedElementsAre("log.level: \"info\" -> \"debug\"", "daemon.max_sessions: 256 -> 9"));
   EXPECT_THAT(live.needs_restart, IsEmpty());
   EXPECT_EQ(live.in_force.daemon.max_sessions, 9U);
 }

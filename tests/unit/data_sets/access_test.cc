@@ -56,21 +56,25 @@ TEST(Access, AnOperatorMayDoEverything) {
 }
 
 TEST(Access, AnAclsNamedUserIsMasked) {
-  const std::string acl = acl_of({{kUserObject, 6}, {kUser, 4, 55}, {kGroupObject, 0}, {kMask, 4}, {kOther, 0}});
+  const std::string acl =
+      acl_of({{kUserObject, 6}, {kUser, 4, 55}, {kGroupObject, 0}, {kMask, 4}, {kOther, 0}});
   EXPECT_TRUE(may_access(user(55, 1), inode_of(0640), acl, kRead));
   EXPECT_FALSE(may_access(user(56, 1), inode_of(0640), acl, kRead));
-  const std::string masked = acl_of({{kUserObject, 6}, {kUser, 4, 55}, {kGroupObject, 0}, {kMask, 1}, {kOther, 0}});
+  const std::string masked =
+      acl_of({{kUserObject, 6}, {kUser, 4, 55}, {kGroupObject, 0}, {kMask, 1}, {kOther, 0}});
   EXPECT_FALSE(may_access(user(55, 1), inode_of(0610), masked, kRead));
 }
 
 TEST(Access, TheGroupBitsOfAFileWithAnAclAreItsMaskAndNotItsGroups) {
   // ls shows rw-r-----, and yet the owning group has nothing.
-  const std::string acl = acl_of({{kUserObject, 6}, {kUser, 4, 55}, {kGroupObject, 0}, {kMask, 4}, {kOther, 0}});
+  const std::string acl =
+      acl_of({{kUserObject, 6}, {kUser, 4, 55}, {kGroupObject, 0}, {kMask, 4}, {kOther, 0}});
   EXPECT_FALSE(may_access(user(1, 200), inode_of(0640), acl, kRead));
 }
 
 TEST(Access, AMemberOfAnAclsGroupIsNotTakenForOthers) {
-  const std::string acl = acl_of({{kUserObject, 6}, {kGroupObject, 0}, {kGroup, 1, 9}, {kMask, 7}, {kOther, 4}});
+  const std::string acl =
+      acl_of({{kUserObject, 6}, {kGroupObject, 0}, {kGroup, 1, 9}, {kMask, 7}, {kOther, 4}});
   EXPECT_FALSE(may_access(user(1, 9), inode_of(0674), acl, kRead));
   EXPECT_TRUE(may_access(user(1, 10), inode_of(0674), acl, kRead));
 }

@@ -1,0 +1,40 @@
+// The exporter: see metrics_server.h.
+#include "cached/metrics/metrics_server.h"
+
+#include <prometheus/collectable.h>
+#include <prometheus/exposer.h>
+
+#include <exception>
+
+namespace cached::metrics {
+namespace {
+
+constexpr size_t kThreads = 2;
+
+}  // namespace
+
+class MetricsServer::Adapter : public prometheus::Collectable {
+ public:
+  explicit Adapter(Sources sources) : collector_(std::move(sources)) {}
+  std::vector<prometheus::MetricFamily> Collect() const override { return collector_.collect(); }
+
+ private:
+  const Collector collector_;
+};
+
+Result<std::unique_ptr<MetricsServer>> MetricsServer::create(const std::string& address, Sources sources) {
+  std::unique_ptr<MetricsServer> server(new MetricsServer);
+  server->adapter_ = std::make_shared<Adapter>(std::move(sources));
+  try {
+    server->exposer_ = std::make_unique<prometheus::Exposer>(address, kThreads);
+  } catch (const std::exception&) {  // it says no more than that it failed
+    return Status(EADDRINUSE, "key `metrics.listen`: cannot listen on " + address +
+                                  "; is the port in use, and the address this machine's?");
+  }
+  server->exposer_->RegisterCollectable(server->adapter_);
+  return server;
+}
+
+MetricsServer::~MetricsServer() = default;
+
+}  // namespace cached::metrics

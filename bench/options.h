@@ -39,7 +39,7 @@ struct BenchOptions {
   std::string volume;
   bool memcpy_baseline = false;
   bool uncounted = false;  // engine shm: the client leaves out the counters of users and data sets
-  bool in_place = false;  // engine shm: bytes are handed out where they lie, and not copied
+  bool in_place = false;   // engine shm: bytes are handed out where they lie, and not copied
 };
 
 // Fills *options. Returns the exit status when the program must end now: help was asked for (0), or the

@@ -57,8 +57,9 @@ struct Daemon {
   std::vector<std::unique_ptr<server::Shard>> shards;
   std::unique_ptr<ssd_tier::SsdTier> ssd;  // null: no SSD tier
   std::unique_ptr<memory_tier::NameTable> names;
-  std::vector<std::unique_ptr<volume::Volume>> volumes;  // those that a reload took away too: mounts may have them
-  std::map<std::string, volume::Volume*> mountable;      // by name
+  std::vector<std::unique_ptr<volume::Volume>>
+      volumes;  // those that a reload took away too: mounts may have them
+  std::map<std::string, volume::Volume*> mountable;  // by name
   server::CurrentDataSets data_sets;
   std::unique_ptr<server::SessionServer> sessions;
   std::unique_ptr<server::SsdReporter> ssd_reporter;
@@ -175,7 +176,8 @@ Status Daemon::start_volumes(const Config& config, const std::vector<VolumeConfi
   for (const VolumeConfig& volume : config.volumes) volume_names.push_back(volume.name);
   const Result<volume::VolumeIds> ids = volume::VolumeIds::load(config.daemon.state_dir, volume_names);
   if (!ids.ok()) return ids.status();
-  for (const VolumeConfig& volume : wanted) CACHED_RETURN_IF_ERROR(start_volume(volume, ids->of(volume.name), *key, config.memory.name_entries));
+  for (const VolumeConfig& volume : wanted)
+    CACHED_RETURN_IF_ERROR(start_volume(volume, ids->of(volume.name), *key, config.memory.name_entries));
   return Status();
 }
 
@@ -289,20 +291,19 @@ Status Daemon::start_servers(const Config& config) {
   server::SsdReporter* const devices = ssd_reporter.get();
   admin::ControlCommands commands = {
       {"status", [source](const auto&) { return source->status(); }},
-       {"sessions", [source](const auto&) { return source->sessions(); }},
-       {"volumes", [source](const auto&) { return source->volumes(); }},
-       {"top", [source](const auto&) { return source->top(); }},
-       {"config", [this](const auto&) { return show_config(); }},
-       {"reload", admin::for_operator([this](const auto&) { return reload(); })},
-       {"du", [sets_of](const auto& request) { return sets_of->du(request); }},
-       {"devices", [devices](const auto&) { return devices->devices(); }},
-       {"drain", admin::for_operator([devices](const auto& request) { return devices->drain(request); })},
-       {"undrain",
-        admin::for_operator([devices](const auto& request) { return devices->undrain(request); })}};
+      {"sessions", [source](const auto&) { return source->sessions(); }},
+      {"volumes", [source](const auto&) { return source->volumes(); }},
+      {"top", [source](const auto&) { return source->top(); }},
+      {"config", [this](const auto&) { return show_config(); }},
+      {"reload", admin::for_operator([this](const auto&) { return reload(); })},
+      {"du", [sets_of](const auto& request) { return sets_of->du(request); }},
+      {"devices", [devices](const auto&) { return devices->devices(); }},
+      {"drain", admin::for_operator([devices](const auto& request) { return devices->drain(request); })},
+      {"undrain", admin::for_operator([devices](const auto& request) { return devices->undrain(request); })}};
   commands.merge(data_set_commands->commands());
-  Result<std::unique_ptr<admin::ControlServer>> control_server =
-      admin::ControlServer::create(config.daemon.control_socket, std::move(commands),
-                                   {server::StatusReporter::kSampleIntervalMs, [source] { source->sample(); }});
+  Result<std::unique_ptr<admin::ControlServer>> control_server = admin::ControlServer::create(
+      config.daemon.control_socket, std::move(commands),
+      {server::StatusReporter::kSampleIntervalMs, [source] { source->sample(); }});
   if (!control_server.ok()) return control_server.status();
   control = std::move(control_server).value();
   CACHED_RETURN_IF_ERROR(start_metrics(config));

@@ -126,7 +126,7 @@ class Operations {
   shm::Client& client_;
   const std::string volume_;
   const std::string subdirectory_;  // what is shown of the volume; empty: all of it
-  const std::string config_text_;  // of `.config`
+  const std::string config_text_;   // of `.config`
   const uint64_t attribute_timeout_ns_;
   const uint64_t entry_timeout_ns_;
   const uint64_t negative_timeout_ns_;

@@ -102,7 +102,8 @@ class Attachment {
 
   // Whether each queue has rows for who reads what.
   bool has_use_rows() const {
-    return header().use_rows == kUseRows && geometry_.queue_stride_bytes >= use_rows_end(geometry_.queue_depth);
+    return header().use_rows == kUseRows &&
+           geometry_.queue_stride_bytes >= use_rows_end(geometry_.queue_depth);
   }
 
  private:

@@ -220,8 +220,8 @@ struct Channel::Impl final : ReadHolder {
   uint32_t last_touch_ = 0;  // page + 1
   UseRow* take_use_row(uint64_t key);
   uint32_t uid_ = 0;
-  uint64_t use_key_ = 0;        // of use_row_
-  UseRow* use_row_ = nullptr;   // the last one that was used; null: none yet
+  uint64_t use_key_ = 0;       // of use_row_
+  UseRow* use_row_ = nullptr;  // the last one that was used; null: none yet
   bool has_use_rows_ = false;
   Trouble trouble_ = Trouble::kNone;
   std::array<std::atomic<uint64_t>, kCounters> counters_{};  // over all attachments

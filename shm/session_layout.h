@@ -2,8 +2,8 @@
 // and client both map it for writing; the daemon believes nothing it reads here. No other client can map it.
 //
 //   page 0        SessionHeader: geometry (written once by the daemon), doorbells
-//   page 1...     QueueArea x queue_count, each `queue_stride_bytes` long, and in it behind the queue: UseRows
-//   then          buffers: queue_count x buffer_bytes, each page aligned
+//   page 1...     QueueArea x queue_count, each `queue_stride_bytes` long, and in it behind the queue:
+//   UseRows then          buffers: queue_count x buffer_bytes, each page aligned
 //
 // A QueueArea is: QueueControl, hazards, touches, counters, submissions[depth], completions[depth].
 #pragma once
@@ -183,9 +183,9 @@ inline constexpr uint64_t queue_area_bytes(unsigned depth) {
   return completions_offset(depth) + uint64_t{depth} * sizeof(Completion);
 }
 
-// Who reads which data set, for `cachedctl top`: sums since the session began, written by the client's thread of
-// the queue alone, believed for nothing else. A row is taken when its key is first needed and keeps it; the last
-// row takes those that found none.
+// Who reads which data set, for `cachedctl top`: sums since the session began, written by the client's thread
+// of the queue alone, believed for nothing else. A row is taken when its key is first needed and keeps it;
+// the last row takes those that found none.
 struct UseRow {
   std::atomic<uint64_t> key;  // use_key(), or 0: not taken
   std::atomic<uint64_t> reads;
@@ -199,7 +199,8 @@ inline constexpr uint64_t use_key(uint32_t uid, uint16_t data_set) {
 }
 inline constexpr uint64_t kUseKeyOfOthers = UINT64_MAX;
 inline constexpr uint64_t use_rows_offset(unsigned depth) {
-  return (queue_area_bytes(depth) + alignof(QueueControl) - 1) / alignof(QueueControl) * alignof(QueueControl);
+  return (queue_area_bytes(depth) + alignof(QueueControl) - 1) / alignof(QueueControl) *
+         alignof(QueueControl);
 }
 inline constexpr uint64_t use_rows_end(unsigned depth) {
   return use_rows_offset(depth) + kUseRows * sizeof(UseRow);

@@ -42,7 +42,8 @@ Result<ControlRequest> parse_request(std::string_view line) {
   ControlRequest request;
   request.arguments = json::parse(line, visit, /*allow_exceptions=*/false);
   if (too_deep) {
-    return Status(EINVAL, "the request is nested deeper than " + std::to_string(kMaximumRequestDepth) + " levels");
+    return Status(EINVAL,
+                  "the request is nested deeper than " + std::to_string(kMaximumRequestDepth) + " levels");
   }
   if (!request.arguments.is_object()) {
     return Status(EINVAL, "the request is not one line with one JSON object");

@@ -37,8 +37,8 @@ struct ControlRequest {
 };
 
 // Parses one line, without its end: one JSON object with a "command" that is text, nested no deeper than
-// kMaximumRequestDepth. EINVAL with what is wrong; EMSGSIZE for more than kMaximumRequestBytes. Who asks is left
-// to the caller.
+// kMaximumRequestDepth. EINVAL with what is wrong; EMSGSIZE for more than kMaximumRequestBytes. Who asks is
+// left to the caller.
 Result<ControlRequest> parse_request(std::string_view line);
 
 }  // namespace cached::admin

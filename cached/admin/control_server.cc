@@ -32,8 +32,8 @@ std::string error_line(int error_number, const std::string& message) {
   return line_of({{"ok", false}, {"error", message}, {"errno", error_number}});
 }
 
-// The supplementary groups of the process at the other end, as they were when it connected; none if the kernel
-// does not tell.
+// The supplementary groups of the process at the other end, as they were when it connected; none if the
+// kernel does not tell.
 std::vector<gid_t> groups_of_peer(int fd) {
   std::vector<gid_t> groups(64);
   for (;;) {

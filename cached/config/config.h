@@ -153,11 +153,11 @@ Result<Config> load_config(const std::string& path);
 // The same for text that is already in memory; `path` is what errors name.
 Result<Config> parse_config(const std::string& text, const std::string& path);
 
-// Checks each volume's source against the machine. EINVAL naming the key; ETIMEDOUT naming it, if all that is wrong is
-// that a source does not answer: one can start with it. A directory is there, can be opened
-// and does not lie on one of our own mounts (a cache in front of itself would wait for itself). Of a rados:
-// volume, ceph.conf and a keyring that is named can be read; the cluster is not asked. Of a juicefs: volume,
-// a password file that is named can be read; Redis is not asked.
+// Checks each volume's source against the machine. EINVAL naming the key; ETIMEDOUT naming it, if all that is
+// wrong is that a source does not answer: one can start with it. A directory is there, can be opened and does
+// not lie on one of our own mounts (a cache in front of itself would wait for itself). Of a rados: volume,
+// ceph.conf and a keyring that is named can be read; the cluster is not asked. Of a juicefs: volume, a
+// password file that is named can be read; Redis is not asked.
 Status check_sources(const Config& config);
 
 // Checks each device against the machine, and changes nothing. EINVAL naming the key. What is there is a

@@ -50,7 +50,8 @@ std::vector<MountEntry> parse_mount_table(std::string_view text) {
     unsigned major_number = 0;
     unsigned minor_number = 0;
     char colon = 0;
-    if (!(fields >> mount.id >> skipped >> major_number >> colon >> minor_number >> mount.root >> mount_point)) {
+    if (!(fields >> mount.id >> skipped >> major_number >> colon >> minor_number >> mount.root >>
+          mount_point)) {
       continue;
     }
     mount.device = makedev(major_number, minor_number);

@@ -13,8 +13,8 @@ struct MountEntry {
   std::string mount_point;      // with the kernel's escapes (\040 for a blank) undone
   std::string filesystem_type;  // "ext4", "fuse.cached"
   std::string source;           // "/dev/sda1"; of our own mounts "cached:VOLUME"
-  std::string root;             // the path in the file system that is mounted: "/", or what a bind mount shows
-  uint64_t device = 0;          // st_dev of the file system, as makedev() makes it
+  std::string root;     // the path in the file system that is mounted: "/", or what a bind mount shows
+  uint64_t device = 0;  // st_dev of the file system, as makedev() makes it
 };
 
 // Parses the text of a mountinfo file; lines that are not understood are left out.

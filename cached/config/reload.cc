@@ -41,7 +41,8 @@ void for_each_difference(const Values& before, const Values& after, Visit visit)
   static const std::string kNothing = "nothing";
   for (const auto& [key, value] : before) {
     const auto found = after.find(key);
-    if (found == after.end() || found->second != value) visit(key, value, found == after.end() ? kNothing : found->second);
+    if (found == after.end() || found->second != value)
+      visit(key, value, found == after.end() ? kNothing : found->second);
   }
   for (const auto& [key, value] : after) {
     if (!before.contains(key)) visit(key, kNothing, value);
@@ -59,13 +60,14 @@ const VolumeConfig* find_volume(const Config& config, const std::string& name) {
 
 void compare_volume(const VolumeConfig& before, const VolumeConfig& after, ReloadPlan* plan) {
   bool replaced = false;
-  for_each_difference(values_of(before), values_of(after),
-                      [&](const std::string& key, const std::string& old_value, const std::string& new_value) {
-                        const std::string text = told("volume \"" + after.name + "\" " + key, old_value, new_value);
-                        const bool fixed = key == kFetchKey;
-                        (fixed ? plan->needs_restart : plan->changed).push_back(text);
-                        replaced |= !fixed;
-                      });
+  for_each_difference(
+      values_of(before), values_of(after),
+      [&](const std::string& key, const std::string& old_value, const std::string& new_value) {
+        const std::string text = told("volume \"" + after.name + "\" " + key, old_value, new_value);
+        const bool fixed = key == kFetchKey;
+        (fixed ? plan->needs_restart : plan->changed).push_back(text);
+        replaced |= !fixed;
+      });
   if (replaced) plan->replaced.push_back(after.name);
 }
 
@@ -82,18 +84,22 @@ void compare_volumes(const Config& current, const Config& wanted, ReloadPlan* pl
   for (const VolumeConfig& volume : current.volumes) {
     if (find_volume(wanted, volume.name) != nullptr) continue;
     plan->removed.push_back(volume.name);
-    plan->changed.push_back("volume \"" + volume.name + "\" is gone: it cannot be mounted any more; mounts of it go on");
+    plan->changed.push_back("volume \"" + volume.name +
+                            "\" is gone: it cannot be mounted any more; mounts of it go on");
   }
 }
 
 void compare_data_sets(const Config& current, const Config& wanted, ReloadPlan* plan) {
   Values before;
   Values after;
-  for (const DataSetConfig& set : current.data_sets) before["data set \"" + set.name + "\""] = set.volume + ":" + set.directory;
-  for (const DataSetConfig& set : wanted.data_sets) after["data set \"" + set.name + "\""] = set.volume + ":" + set.directory;
-  for_each_difference(before, after, [&](const std::string& key, const std::string& from, const std::string& to) {
-    plan->changed.push_back(told(key, from, to));
-  });
+  for (const DataSetConfig& set : current.data_sets)
+    before["data set \"" + set.name + "\""] = set.volume + ":" + set.directory;
+  for (const DataSetConfig& set : wanted.data_sets)
+    after["data set \"" + set.name + "\""] = set.volume + ":" + set.directory;
+  for_each_difference(before, after,
+                      [&](const std::string& key, const std::string& from, const std::string& to) {
+                        plan->changed.push_back(told(key, from, to));
+                      });
 }
 
 }  // namespace

@@ -12,11 +12,11 @@
 namespace cached {
 
 struct ReloadPlan {
-  Config in_force;                         // the new one, with the old values of what needs a restart
-  std::vector<std::string> changed;        // what takes effect, each in words: "log.level: \"info\" -> \"debug\""
+  Config in_force;                   // the new one, with the old values of what needs a restart
+  std::vector<std::string> changed;  // what takes effect, each in words: "log.level: \"info\" -> \"debug\""
   std::vector<std::string> needs_restart;  // likewise
-  // Names of volumes: new ones, ones that are gone, and ones of which something changed, which mounts that are
-  // there go on using as they were.
+  // Names of volumes: new ones, ones that are gone, and ones of which something changed, which mounts that
+  // are there go on using as they were.
   std::vector<std::string> added;
   std::vector<std::string> removed;
   std::vector<std::string> replaced;

@@ -58,8 +58,10 @@ void add_config_commands(CLI::App* app, CommandLine* line) {
   CLI::App* reload = app->add_subcommand(
       "reload", "Let the daemon read its configuration again (root, or the daemon's user); as SIGHUP does");
   reload->footer(
-      "Volumes, data sets, daemon.log_level, daemon.max_sessions and memory.pin_limit take effect at once; what else\n"
-      "changed is named and needs a restart. A file with an error changes nothing: try `cachedctl config check` first.");
+      "Volumes, data sets, daemon.log_level, daemon.max_sessions and memory.pin_limit take effect at once; "
+      "what else\n"
+      "changed is named and needs a restart. A file with an error changes nothing: try `cachedctl config "
+      "check` first.");
   reload->add_flag("--json", line->json, "Print JSON for programs");
   reload->callback([=] {
     line->run = [=] { return ask_and_print(*line, "reload", nlohmann::json::object(), format_reload); };

@@ -55,9 +55,12 @@ void add_top(CLI::App* app, CommandLine* line) {
   CLI::App* command = app->add_subcommand("top", "Who reads how much, live: by mount, user and data set");
   const auto interval_s = std::make_shared<double>(2);
   const auto once = std::make_shared<bool>(false);
-  command->add_option("--interval", *interval_s, "Seconds between two looks")->check(CLI::Range(0.1, 3600.0))->capture_default_str();
+  command->add_option("--interval", *interval_s, "Seconds between two looks")
+      ->check(CLI::Range(0.1, 3600.0))
+      ->capture_default_str();
   command->add_flag("--once", *once, "Show one interval and end");
-  command->add_flag("--json", line->json, "Print the sums since the sessions began, for programs to compare, and end");
+  command->add_flag("--json", line->json,
+                    "Print the sums since the sessions began, for programs to compare, and end");
   command->callback([=] { line->run = [=] { return top(*line, *interval_s, *once); }; });
 }
 

@@ -1,7 +1,7 @@
 // The commands about data sets and what the cache holds of them: du, warm, evict, pin, unpin, pins, jobs.
 //
-// warm, evict and pin start jobs in the daemon and wait for their end, asking a few times a second. Ctrl-C cancels
-// the job; so it is only with --background that one goes on when its command is gone.
+// warm, evict and pin start jobs in the daemon and wait for their end, asking a few times a second. Ctrl-C
+// cancels the job; so it is only with --background that one goes on when its command is gone.
 #include <signal.h>
 #include <unistd.h>
 
@@ -45,7 +45,8 @@ struct JobArguments {
 };
 
 int fail_with(const ControlReply& reply) {
-  return fail(reply.outcome == ControlReply::Outcome::kUnreachable ? kExitUnreachable : kExitError, reply.error);
+  return fail(reply.outcome == ControlReply::Outcome::kUnreachable ? kExitUnreachable : kExitError,
+              reply.error);
 }
 
 int exit_status_of_job(const json& job) {
@@ -54,7 +55,8 @@ int exit_status_of_job(const json& job) {
   return state == "done" && number(job, "errors") == 0 ? kExitOk : kExitError;
 }
 
-// Shows how the job gets on, on a terminal, until it ended; null, with *status set, if it cannot be asked for.
+// Shows how the job gets on, on a terminal, until it ended; null, with *status set, if it cannot be asked
+// for.
 json wait_for_job(const CommandLine& line, json job, int* status) {
   const bool show = !line.json && ::isatty(STDERR_FILENO) == 1;
   bool cancel_sent = false;
@@ -78,7 +80,8 @@ json wait_for_job(const CommandLine& line, json job, int* status) {
 }
 
 // Starts a job for each place, one after the other, and waits for its end. The worst exit status of all.
-int run_jobs(const CommandLine& line, const std::string& command, const JobArguments& arguments, const json& options) {
+int run_jobs(const CommandLine& line, const std::string& command, const JobArguments& arguments,
+             const json& options) {
   struct sigaction action {};
   action.sa_handler = on_interrupt;
   ::sigaction(SIGINT, &action, nullptr);
@@ -98,8 +101,9 @@ int run_jobs(const CommandLine& line, const std::string& command, const JobArgum
     if (!arguments.background) status = exit_status_of_job(job);
     if (status != kExitOk) worst = status;
     if (!line.json && arguments.background) {
-      print("job " + count(job, "id") + ": " + text(job, "what") + "; `cachedctl jobs` shows it, `cachedctl " + command +
-            " --cancel " + count(job, "id") + "` ends it\n");
+      print("job " + count(job, "id") + ": " + text(job, "what") +
+            "; `cachedctl jobs` shows it, `cachedctl " + command + " --cancel " + count(job, "id") +
+            "` ends it\n");
     } else if (!line.json) {
       const std::string told = format_job_end(job, arguments.dry_run);
       if (status == kExitOk) print(told);
@@ -120,11 +124,13 @@ int cancel_job(const CommandLine& line, uint64_t id) {
 
 int warm(const CommandLine& line, const std::string& command, const JobArguments& arguments) {
   if (arguments.cancel != 0) return cancel_job(line, arguments.cancel);
-  if (arguments.places.empty()) return fail(kExitUsage, "name what to " + command + "; see cachedctl " + command + " --help");
+  if (arguments.places.empty())
+    return fail(kExitUsage, "name what to " + command + "; see cachedctl " + command + " --help");
   json options{{"verify", arguments.verify}, {"parallel", arguments.parallel}};
   if (!arguments.rate.empty()) {
     const Result<uint64_t> rate = parse_size(arguments.rate);
-    if (!rate.ok() || *rate == 0) return fail(kExitUsage, "--rate: use a size for each second, such as 500MiB");
+    if (!rate.ok() || *rate == 0)
+      return fail(kExitUsage, "--rate: use a size for each second, such as 500MiB");
     options["rate_bytes_per_s"] = *rate;
   }
   return run_jobs(line, command, arguments, options);
@@ -180,10 +186,12 @@ void add_du(CLI::App* app, CommandLine* line) {
 void add_warm(CLI::App* app, CommandLine* line) {
   CLI::App* command = app->add_subcommand("warm", "Bring files into the cache before they are read");
   command->footer(
-      "  cachedctl warm /mnt/data/speech                 everything below, with a progress bar; Ctrl-C ends it\n"
+      "  cachedctl warm /mnt/data/speech                 everything below, with a progress bar; Ctrl-C ends "
+      "it\n"
       "  cachedctl warm data:/speech data:/text --background --rate 200MiB\n"
       "  cachedctl warm --cancel 3                       ends job 3\n"
-      "Anybody may warm what they may read. What is cached already costs nothing, so starting it again goes on\n"
+      "Anybody may warm what they may read. What is cached already costs nothing, so starting it again goes "
+      "on\n"
       "where it stopped. With SSDs, what does not fit into memory ends up there. Foreground reads go first.");
   const auto arguments = std::make_shared<JobArguments>();
   command->add_option("PATH", arguments->places, kPlaceHelp);
@@ -191,9 +199,11 @@ void add_warm(CLI::App* app, CommandLine* line) {
   command->add_option("--parallel", arguments->parallel, "Pieces of 4 MiB, or files, in flight")
       ->check(CLI::Range(1, 256))
       ->capture_default_str();
-  command->add_flag("--verify", arguments->verify, "Compare all that is cached with the origin, reading it again");
+  command->add_flag("--verify", arguments->verify,
+                    "Compare all that is cached with the origin, reading it again");
   command->add_flag("--background", arguments->background, "Start it and return; `cachedctl jobs` shows it");
-  command->add_option("--cancel", arguments->cancel, "End this job of `cachedctl jobs`, yours or, for root, any");
+  command->add_option("--cancel", arguments->cancel,
+                      "End this job of `cachedctl jobs`, yours or, for root, any");
   command->add_flag("--json", line->json, "Print JSON for programs");
   command->callback([=] { line->run = [=] { return warm(*line, "warm", *arguments); }; });
 }
@@ -203,20 +213,24 @@ void add_evict(CLI::App* app, CommandLine* line) {
   command->footer(
       "  cachedctl evict data:/old-speech --dry-run      what would go?\n"
       "  sudo cachedctl evict speech                     a data set or a volume, deleted files included\n"
-      "  sudo cachedctl evict data --older-than 7d       what was not used for a week, as far as the cache knows\n"
+      "  sudo cachedctl evict data --older-than 7d       what was not used for a week, as far as the cache "
+      "knows\n"
       "Anybody may evict what they may read. What is pinned, or being read at this moment, stays.");
   const auto arguments = std::make_shared<JobArguments>();
   command->add_option("PATH", arguments->places, kPlaceHelp)->required();
-  command->add_option("--older-than", arguments->older, "Only what was not used for so long: 90s, 15m, 12h, 7d (data sets; root)");
+  command->add_option("--older-than", arguments->older,
+                      "Only what was not used for so long: 90s, 15m, 12h, 7d (data sets; root)");
   command->add_flag("--dry-run", arguments->dry_run, "Change nothing, say what would go");
   command->add_flag("--json", line->json, "Print JSON for programs");
   command->callback([=] { line->run = [=] { return evict(*line, *arguments); }; });
 }
 
 void add_pin(CLI::App* app, CommandLine* line) {
-  CLI::App* pin = app->add_subcommand("pin", "Bring files into memory and keep them there (root, or the daemon's user)");
+  CLI::App* pin =
+      app->add_subcommand("pin", "Bring files into memory and keep them there (root, or the daemon's user)");
   pin->footer(
-      "A pin holds what lies below PATH at that moment, whole or not at all, until `unpin` or the daemon's end;\n"
+      "A pin holds what lies below PATH at that moment, whole or not at all, until `unpin` or the daemon's "
+      "end;\n"
       "memory.pin_limit bounds all pins together. `cachedctl pins` lists them.");
   const auto arguments = std::make_shared<JobArguments>();
   pin->add_option("PATH", arguments->places, kPlaceHelp)->required();

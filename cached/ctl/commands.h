@@ -50,8 +50,8 @@ int ask_and_print(const CommandLine& line, const std::string& command, const nlo
 void add_daemon_commands(CLI::App* app,
                          CommandLine* line);  // status, sessions, volumes, devices, drain, undrain
 void add_data_set_commands(CLI::App* app, CommandLine* line);  // du, warm, evict, pin, unpin, pins, jobs
-void add_config_commands(CLI::App* app, CommandLine* line);  // config check, config show
-void add_device_commands(CLI::App* app, CommandLine* line);  // device init, device inspect
+void add_config_commands(CLI::App* app, CommandLine* line);    // config check, config show
+void add_device_commands(CLI::App* app, CommandLine* line);    // device init, device inspect
 void add_import_command(CLI::App* app, CommandLine* line);
 void add_export_command(CLI::App* app, CommandLine* line);
 void add_volume_commands(CLI::App* app, CommandLine* line);  // volume list, info, snapshots, verify, ...

@@ -28,10 +28,12 @@ Result<std::string> place_of_argument(const std::string& argument) {
   if (error) return Status(error.value(), printable(argument) + ": " + error.message());
   const std::vector<MountEntry> mounts = read_mount_table();
   const MountEntry* const mount = mount_of_path(mounts, real.native());
-  if (mount == nullptr || mount->filesystem_type != kOwnFilesystemType || !mount->source.starts_with(kSourcePrefix)) {
-    return Status(ENOENT, printable(real.native()) +
-                              " lies on no mount of cached; name a path below one (`cachedctl sessions` lists them), "
-                              "VOLUME:/PATH, or a data set");
+  if (mount == nullptr || mount->filesystem_type != kOwnFilesystemType ||
+      !mount->source.starts_with(kSourcePrefix)) {
+    return Status(ENOENT,
+                  printable(real.native()) +
+                      " lies on no mount of cached; name a path below one (`cachedctl sessions` lists them), "
+                      "VOLUME:/PATH, or a data set");
   }
   const size_t above = mount->mount_point == "/" ? 0 : mount->mount_point.size();
   const std::string below = joined(mount->root, real.native().substr(above));

@@ -88,10 +88,10 @@ void add_clients(StatusText* out, const json& status) {
   const json& recent = member(member(status, "traffic"), "recent");
   out->line("hit ratio", hit_ratio(clients, "hit_bytes", "miss_bytes") + " of bytes, " +
                              hit_ratio(clients, "hits", "misses") + " of requests");
-  out->line("last " + count(recent, "seconds") + " s", size(recent, "read_bytes") + " read, hit ratio " +
-                             hit_ratio(recent, "hit_bytes", "miss_bytes") + " of bytes, " +
-                             hit_ratio(recent, "hits", "misses") + " of requests; from the origin " +
-                             size(recent, "origin_bytes") + ", saved " + size(recent, "saved_bytes"));
+  out->line("last " + count(recent, "seconds") + " s",
+            size(recent, "read_bytes") + " read, hit ratio " + hit_ratio(recent, "hit_bytes", "miss_bytes") +
+                " of bytes, " + hit_ratio(recent, "hits", "misses") + " of requests; from the origin " +
+                size(recent, "origin_bytes") + ", saved " + size(recent, "saved_bytes"));
   out->line("lookups", count(clients, "lookups") + ", hit ratio " +
                            format_ratio(number(clients, "lookup_hits"), number(clients, "lookups")));
   out->line("daemon asked", count(clients, "requests") + " times, woken " + count(clients, "wakeups"));
@@ -301,7 +301,8 @@ std::string format_running_config(const json& config) {
 
 std::string format_reload(const json& reload) {
   std::string answer;
-  for (const json& change : member(reload, "changed")) answer += "in force: " + printable(change.get<std::string>()) + "\n";
+  for (const json& change : member(reload, "changed"))
+    answer += "in force: " + printable(change.get<std::string>()) + "\n";
   for (const json& change : member(reload, "needs_restart")) {
     answer += "needs a restart: " + printable(change.get<std::string>()) + "\n";
   }

@@ -32,9 +32,11 @@ std::string format_progress(const json& job) {
   const uint64_t done = number(job, "bytes");
   const uint64_t total = number(job, "bytes_total");
   const bool known = member(job, "total_known") == json(true);
-  std::string line = text(job, "what") + " " + bar(done, total) + " " + format_size(done) + " of " + format_size(total) +
-                     (known ? "" : "+") + ", " + files(number(job, "files")) + ", " + rate(job);
-  if (member(job, "remaining_s").is_number()) line += ", " + format_duration(number(job, "remaining_s")) + " left";
+  std::string line = text(job, "what") + " " + bar(done, total) + " " + format_size(done) + " of " +
+                     format_size(total) + (known ? "" : "+") + ", " + files(number(job, "files")) + ", " +
+                     rate(job);
+  if (member(job, "remaining_s").is_number())
+    line += ", " + format_duration(number(job, "remaining_s")) + " left";
   return line;
 }
 
@@ -42,18 +44,21 @@ std::string format_job_end(const json& job, bool dry_run) {
   const std::string state = text(job, "state");
   std::string answer = text(job, "what") + ": ";
   if (text(job, "kind") == "evict") {
-    answer += std::string(dry_run ? "would evict " : "evicted ") + count(job, "evicted_blocks") + " blocks: " +
-              size(job, "evicted_memory_bytes") + " from memory, " + size(job, "evicted_ssd_bytes") + " from SSDs";
+    answer += std::string(dry_run ? "would evict " : "evicted ") + count(job, "evicted_blocks") +
+              " blocks: " + size(job, "evicted_memory_bytes") + " from memory, " +
+              size(job, "evicted_ssd_bytes") + " from SSDs";
   } else {
     const uint64_t bytes = number(job, "bytes");
     answer += std::string(text(job, "kind") == "pin" ? "pinned " : "warm: ") + format_size(bytes) + " in " +
               files(number(job, "files")) + ", " + size(job, "fetched_bytes") + " of it brought in, in " +
               format_duration(number(job, "elapsed_s")) + " (" + rate(job) + ")";
-    if (number(job, "verified_bytes") > 0) answer += ", " + size(job, "verified_bytes") + " proved against the origin";
+    if (number(job, "verified_bytes") > 0)
+      answer += ", " + size(job, "verified_bytes") + " proved against the origin";
   }
   if (state != "done") answer += "; " + state;
   answer += "\n";
-  if (number(job, "refused") > 0) answer += "  left out, because you may not read them: " + count(job, "refused") + "\n";
+  if (number(job, "refused") > 0)
+    answer += "  left out, because you may not read them: " + count(job, "refused") + "\n";
   if (number(job, "errors") > 0) answer += "  failed: " + files(number(job, "errors")) + "\n";
   if (!text(job, "error").empty()) answer += "  " + text(job, "error") + "\n";
   return answer;
@@ -63,7 +68,8 @@ std::string format_jobs(const json& jobs) {
   Rows rows = {{"JOB", "KIND", "STATE", "UID", "DONE", "OF", "FILES", "RATE", "LEFT", "ERRORS", "PLACE"}};
   for (const json& job : member(jobs, "jobs")) {
     const bool left = member(job, "remaining_s").is_number();
-    rows.push_back({count(job, "id"), text(job, "kind"), text(job, "state"), count(job, "uid"), size(job, "bytes"),
+    rows.push_back({count(job, "id"), text(job, "kind"), text(job, "state"), count(job, "uid"),
+                    size(job, "bytes"),
                     size(job, "bytes_total") + (member(job, "total_known") == json(true) ? "" : "+"),
                     count(job, "files"), rate(job), left ? format_duration(number(job, "remaining_s")) : "-",
                     count(job, "errors"), text(job, "what")});
@@ -76,8 +82,8 @@ std::string format_pins(const json& pins) {
   for (const json& pin : member(pins, "pins")) {
     rows.push_back({size(pin, "bytes"), count(pin, "files"), count(pin, "uid"), text(pin, "place")});
   }
-  return (rows.size() == 1 ? "nothing is pinned" : format_table(rows)) + "\n" + size(pins, "pinned_bytes") + " of " +
-         size(pins, "limit_bytes") + " (memory.pin_limit) are taken\n";
+  return (rows.size() == 1 ? "nothing is pinned" : format_table(rows)) + "\n" + size(pins, "pinned_bytes") +
+         " of " + size(pins, "limit_bytes") + " (memory.pin_limit) are taken\n";
 }
 
 std::string format_unpin(const json& pin) {
@@ -87,7 +93,8 @@ std::string format_unpin(const json& pin) {
 
 std::string format_top(const json& before, const json& after) {
   const double seconds = static_cast<double>(number(after, "at_ns") - number(before, "at_ns")) / 1e9;
-  const auto rows_of = [&](const char* list, const char* key, const std::vector<const char*>& shown, Rows rows) {
+  const auto rows_of = [&](const char* list, const char* key, const std::vector<const char*>& shown,
+                           Rows rows) {
     std::vector<std::pair<uint64_t, std::vector<std::string>>> ranked;
     for (const json& entry : member(after, list)) {
       json earlier;
@@ -118,8 +125,9 @@ std::string format_top(const json& before, const json& after) {
     first.insert(first.end(), figures.begin(), figures.end());
     return Rows{std::move(first)};
   };
-  return rows_of("mounts", "id", {"label", "volume", "uid", "pid"}, heading({"MOUNT", "VOLUME", "UID", "PID"})) + "\n" +
-         rows_of("users", "uid", {"uid"}, heading({"UID"})) + "\n" +
+  return rows_of("mounts", "id", {"label", "volume", "uid", "pid"},
+                 heading({"MOUNT", "VOLUME", "UID", "PID"})) +
+         "\n" + rows_of("users", "uid", {"uid"}, heading({"UID"})) + "\n" +
          rows_of("data_sets", "name", {"name"}, heading({"DATA SET"}));
 }
 

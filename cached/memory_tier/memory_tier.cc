@@ -274,8 +274,9 @@ MemoryTier::Evicted MemoryTier::Impl::evict_if(const Matches& matches, bool dry_
                                                uint64_t count) {
   Evicted evicted;
   const uint32_t now_ticks = ticks_of_ns(options_.clock->monotonic_ns());
-  const uint64_t end = count < store_.region_count() ? std::min<uint64_t>(first + count, store_.region_count())
-                                                     : store_.region_count();
+  const uint64_t end = count < store_.region_count()
+                           ? std::min<uint64_t>(first + count, store_.region_count())
+                           : store_.region_count();
   for (auto number = static_cast<uint32_t>(first); number < end; ++number) {
     const Region& region = store_.region(number);
     if (region.state != RegionState::kActive) continue;
@@ -370,7 +371,8 @@ void MemoryTier::keep(SlotId slot) {
 void MemoryTier::unkeep(SlotId slot) {
   impl_->unkeep(impl_->number_of(slot));
 }
-MemoryTier::Evicted MemoryTier::evict_if(const Matches& matches, bool dry_run, uint64_t first, uint64_t count) {
+MemoryTier::Evicted MemoryTier::evict_if(const Matches& matches, bool dry_run, uint64_t first,
+                                         uint64_t count) {
   return impl_->evict_if(matches, dry_run, first, count);
 }
 MemoryTier::Evicted MemoryTier::evict_block(const shm::BlockKey& key, bool dry_run) {

@@ -158,7 +158,8 @@ class MemoryTier {
   // Takes pieces for which `matches` holds out of memory unless they are pinned; with `dry_run` only counts
   // them. Looks at `count` of the tier's regions from number `first` on, so that a walk of all need not stop
   // the shard.
-  Evicted evict_if(const Matches& matches, bool dry_run = false, uint64_t first = 0, uint64_t count = UINT64_MAX);
+  Evicted evict_if(const Matches& matches, bool dry_run = false, uint64_t first = 0,
+                   uint64_t count = UINT64_MAX);
   // The same for all pieces of a block.
   Evicted evict_block(const shm::BlockKey& key, bool dry_run);
 

@@ -181,8 +181,7 @@ io::Task<ReadResult> ReadPath::read_from_tiers(ReadRequest request, ReadTier* ti
     follow_stream(request, reader.get());
     if (reader != nullptr && reader->unit_bytes() > shm::kBlockBytes) fetch_units(request, *reader);
     for (const BlockState& state : states) {
-      if (state.fetch)
-        *tier = std::max(*tier, state.fetch->from_origin ? ReadTier::kOrigin : ReadTier::kSsd);
+      if (state.fetch) *tier = std::max(*tier, state.fetch->from_origin ? ReadTier::kOrigin : ReadTier::kSsd);
     }
     std::optional<ReadResult> result = co_await finish(request, std::move(states));
     if (result) co_return std::move(*result);

@@ -78,8 +78,8 @@ struct ReadResult {
 // What fill() brought in.
 struct FillResult {
   origin::Outcome outcome;
-  uint64_t present_bytes = 0;  // of the request that were there
-  uint64_t fetched_bytes = 0;  // content of the blocks that were fetched
+  uint64_t present_bytes = 0;                  // of the request that were there
+  uint64_t fetched_bytes = 0;                  // content of the blocks that were fetched
   std::vector<memory_tier::SlotId> kept = {};  // by which the blocks are kept, if that was asked for
   uint64_t kept_bytes = 0;
 };
@@ -136,18 +136,19 @@ class ReadPath {
   io::Task<ReadResult> read(ReadRequest request);
   // Fetches what is missing in the background, as far as slots can be had at once. A hint.
   io::Task<void> prefetch(ReadRequest request);
-  // Copies what `result` of `request` pinned into the request's buffer and gives the pins back: for a client that has enough
-  // of them.
+  // Copies what `result` of `request` pinned into the request's buffer and gives the pins back: for a client
+  // that has enough of them.
   void move_to_buffer(const ReadRequest& request, ReadResult* result);
   // Called with packs that are to be fetched ahead of a stream, for read_ahead() on the shard that owns them.
   using SendAhead = std::function<void(const ReadRequest& request, unsigned window)>;
   void set_send_ahead(SendAhead send) { send_ahead_ = std::move(send); }
   // Fetches a pack in the background, ahead of a stream that has `window` packs ahead of it.
   void read_ahead(const ReadRequest& request, unsigned window);
-  // Brings what the request wants into the cache, whole blocks, behind all foreground reads, and waits for it:
-  // for slots, for room in the SSDs' queue, for what is in flight. Unlike a hint it gives up only with an error;
-  // EAGAIN when slots cannot be had for long. Blocks go to the SSDs whatever the admission policy would say.
-  // What an SSD holds is left there, unless `keep`: then all blocks come into memory and stay until unkeep().
+  // Brings what the request wants into the cache, whole blocks, behind all foreground reads, and waits for
+  // it: for slots, for room in the SSDs' queue, for what is in flight. Unlike a hint it gives up only with an
+  // error; EAGAIN when slots cannot be had for long. Blocks go to the SSDs whatever the admission policy
+  // would say. What an SSD holds is left there, unless `keep`: then all blocks come into memory and stay
+  // until unkeep().
   io::Task<FillResult> fill(ReadRequest request, bool keep);
   void unkeep(memory_tier::SlotId slot);
   // Gives one pin back.
@@ -163,7 +164,7 @@ class ReadPath {
     unsigned waiters = 0;
     io::Event done;
     origin::Outcome outcome;
-    bool again = false;  // the SSD failed: look once more
+    bool again = false;      // the SSD failed: look once more
     bool asked_for = false;  // by fill(): the admission policy is not asked
     memory_tier::SlotId slot;
     uint32_t start = 0;  // in the block
@@ -223,7 +224,8 @@ class ReadPath {
   // Parts of fill(): what is to be fetched in one step; the wait for the SSDs' queue; the end.
   std::vector<Need> needs_of_fill(const ReadRequest& request, bool keep) const;
   io::Task<void> wait_for_writer();
-  io::Task<FillResult> fill_step(ReadRequest request, std::shared_ptr<origin::ObjectReader> reader, bool keep);
+  io::Task<FillResult> fill_step(ReadRequest request, std::shared_ptr<origin::ObjectReader> reader,
+                                 bool keep);
   // Keeps the request's blocks. False: one is gone again.
   bool keep_blocks(const ReadRequest& request, FillResult* result);
   void retag_blocks(const ReadRequest& request);

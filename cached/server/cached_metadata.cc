@@ -37,7 +37,8 @@ io::Task<Result<volume::PinnedBytes>> CachedMetadata::read_metadata(shm::ObjectI
   }
   co_await shards_.front()->reactor().hop();
   if (!result.outcome.ok()) {
-    co_return Status(result.outcome.error, "metadata of the data set cannot be read; the log names the object");
+    co_return Status(result.outcome.error,
+                     "metadata of the data set cannot be read; the log names the object");
   }
   co_return volume::PinnedBytes{{reinterpret_cast<const std::byte*>(begin), length}, bytes};
 }

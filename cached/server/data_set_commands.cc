@@ -18,11 +18,13 @@ constexpr uint64_t kMaximumParallel = 256;
 constexpr unsigned kEndWaitMs = 5'000;
 
 // The argument `name` if it is there, a whole number up to `maximum`.
-Result<uint64_t> number_argument(const ControlRequest& request, const char* name, uint64_t preset, uint64_t maximum) {
+Result<uint64_t> number_argument(const ControlRequest& request, const char* name, uint64_t preset,
+                                 uint64_t maximum) {
   const auto found = request.arguments.find(name);
   if (found == request.arguments.end()) return preset;
   if (found->is_number_unsigned() && found->get<uint64_t>() <= maximum) return found->get<uint64_t>();
-  return Status(EINVAL, std::string("\"") + name + "\" must be a whole number from 0 to " + std::to_string(maximum));
+  return Status(EINVAL,
+                std::string("\"") + name + "\" must be a whole number from 0 to " + std::to_string(maximum));
 }
 
 Result<bool> flag_argument(const ControlRequest& request, const char* name) {
@@ -52,10 +54,14 @@ admin::ControlCommands DataSetCommands::commands() {
   return {
       {"warm", [this](const ControlRequest& request) { return warm(request, JobKind::kWarm); }},
       {"evict", [this](const ControlRequest& request) { return evict(request); }},
-      {"pin", admin::for_operator([this](const ControlRequest& request) { return warm(request, JobKind::kPin); })},
+      {"pin",
+       admin::for_operator([this](const ControlRequest& request) { return warm(request, JobKind::kPin); })},
       {"unpin", admin::for_operator([this](const ControlRequest& request) { return unpin(request); })},
       {"pins", [this](const ControlRequest&) -> Result<json> { return pins_.to_json(); }},
-      {"jobs", [this](const ControlRequest&) -> Result<json> { return json{{"jobs", jobs_.to_json()}}; }},
+      {"jobs",
+       [this](const ControlRequest&) -> Result<json> {
+         return json{{"jobs", jobs_.to_json()}};
+       }},
       {"job", [this](const ControlRequest& request) { return job(request); }},
       {"cancel", [this](const ControlRequest& request) { return cancel(request); }},
   };
@@ -74,8 +80,9 @@ Result<DataSetCommands::Place> DataSetCommands::place_of(const ControlRequest& r
     const auto path = colon == std::string::npos ? std::nullopt : path_in_volume(text->substr(colon + 1));
     const dataset::DataSet* const volume = path ? sets->by_name(text->substr(0, colon)) : nullptr;
     if (volume == nullptr || !volume->directory.empty()) {
-      return Status(ENOENT, "\"" + printable(*text) +
-                                "\" is neither VOLUME:/PATH nor the name of a data set; `cachedctl du` lists those");
+      return Status(ENOENT,
+                    "\"" + printable(*text) +
+                        "\" is neither VOLUME:/PATH nor the name of a data set; `cachedctl du` lists those");
     }
     place.path = *path;
     set = sets->by_place(volume->name, *path);
@@ -98,7 +105,8 @@ Result<json> DataSetCommands::warm(const ControlRequest& request, JobKind kind) 
   if (!place.ok()) return place.status();
   const Result<uint64_t> rate = number_argument(request, "rate_bytes_per_s", 0, UINT64_MAX);
   if (!rate.ok()) return rate.status();
-  const Result<uint64_t> parallel = number_argument(request, "parallel", WarmOptions{}.parallel, kMaximumParallel);
+  const Result<uint64_t> parallel =
+      number_argument(request, "parallel", WarmOptions{}.parallel, kMaximumParallel);
   if (!parallel.ok()) return parallel.status();
   const Result<bool> verify = flag_argument(request, "verify");
   if (!verify.ok()) return verify.status();
@@ -136,11 +144,14 @@ Result<json> DataSetCommands::evict(const ControlRequest& request) {
   evict.idle_ns = *older * kNanosecondsPerSecond;
   if (request.from_operator()) evict.tags = place->tags;
   if (*older != 0 && evict.tags.empty()) {
-    return Status(EINVAL, request.from_operator()
-                              ? place->name + " is no data set, and what was not used for long is known of data sets only"
-                              : "by age, only root and the daemon's own user evict: it may be what others read");
+    return Status(
+        EINVAL,
+        request.from_operator()
+            ? place->name + " is no data set, and what was not used for long is known of data sets only"
+            : "by age, only root and the daemon's own user evict: it may be what others read");
   }
-  Result<std::shared_ptr<Job>> made = jobs_.add(JobKind::kEvict, request.uid, request.from_operator(), place->name);
+  Result<std::shared_ptr<Job>> made =
+      jobs_.add(JobKind::kEvict, request.uid, request.from_operator(), place->name);
   if (!made.ok()) return made.status();
   evict.job = *made;
   start_evict(std::move(evict), shards_);
@@ -168,7 +179,8 @@ Result<json> DataSetCommands::job(const ControlRequest& request) const {
   const Result<uint64_t> id = number_argument(request, "job", 0, UINT64_MAX);
   if (!id.ok()) return id.status();
   const std::shared_ptr<Job> found = jobs_.find(*id);
-  if (found == nullptr) return Status(ENOENT, "there is no job " + std::to_string(*id) + "; `cachedctl jobs` lists them");
+  if (found == nullptr)
+    return Status(ENOENT, "there is no job " + std::to_string(*id) + "; `cachedctl jobs` lists them");
   return found->to_json();
 }
 
@@ -176,7 +188,8 @@ Result<json> DataSetCommands::cancel(const ControlRequest& request) {
   const Result<uint64_t> id = number_argument(request, "job", 0, UINT64_MAX);
   if (!id.ok()) return id.status();
   const std::shared_ptr<Job> found = jobs_.find(*id);
-  if (found == nullptr) return Status(ENOENT, "there is no job " + std::to_string(*id) + "; `cachedctl jobs` lists them");
+  if (found == nullptr)
+    return Status(ENOENT, "there is no job " + std::to_string(*id) + "; `cachedctl jobs` lists them");
   if (!request.from_operator() && request.uid != found->uid) {
     return Status(EPERM, "job " + std::to_string(*id) + " is of uid " + std::to_string(found->uid) +
                              ", and you are uid " + std::to_string(request.uid));

@@ -1,8 +1,8 @@
 // The control commands that do something with what is cached: warm, evict, pin, unpin, and the jobs that they
 // start. CONTROL_PROTOCOL.md says what each takes and answers.
 //
-// Rights: an operator may do all of it; a user may warm and evict what that user can read (dataset/tree_walk.h),
-// pin nothing, and cancel what that user started.
+// Rights: an operator may do all of it; a user may warm and evict what that user can read
+// (dataset/tree_walk.h), pin nothing, and cancel what that user started.
 #pragma once
 
 #include <memory>

@@ -31,7 +31,8 @@ io::Task<void> evict_tags(std::shared_ptr<EvictRequest> request, std::vector<Sha
 }
 
 // The blocks of one file, each on the shard that owns it.
-io::Task<void> evict_file(std::shared_ptr<EvictRequest> request, std::vector<Shard*> shards, WalkedFile file) {
+io::Task<void> evict_file(std::shared_ptr<EvictRequest> request, std::vector<Shard*> shards,
+                          WalkedFile file) {
   const uint64_t end = file.layout_base + file.size;
   const auto count = static_cast<unsigned>(shards.size());
   for (uint64_t at = file.layout_base; at < end && !request->job->cancelled;) {

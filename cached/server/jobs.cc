@@ -41,7 +41,11 @@ const char* name_of(JobState state) {
 }  // namespace
 
 Job::Job(uint64_t number, JobKind job_kind, uid_t user, std::string text)
-    : id(number), kind(job_kind), uid(user), what(std::move(text)), started_ns_(system_clock().monotonic_ns()) {}
+    : id(number),
+      kind(job_kind),
+      uid(user),
+      what(std::move(text)),
+      started_ns_(system_clock().monotonic_ns()) {}
 
 void Job::note_error(const std::string& message) {
   ++errors;
@@ -61,7 +65,8 @@ void Job::end(JobState state, const std::string& failure) {
 json Job::to_json() const {
   const JobState state = state_.load();
   const uint64_t until_ns = state == JobState::kRunning ? system_clock().monotonic_ns() : ended_ns_.load();
-  const double seconds = static_cast<double>(until_ns - started_ns_) / static_cast<double>(kNanosecondsPerSecond);
+  const double seconds =
+      static_cast<double>(until_ns - started_ns_) / static_cast<double>(kNanosecondsPerSecond);
   const double rate = seconds > 0 ? static_cast<double>(bytes.load()) / seconds : 0;
   const uint64_t done = bytes;
   const uint64_t left = bytes_total.load() - std::min(bytes_total.load(), done);
@@ -85,13 +90,15 @@ json Job::to_json() const {
               {"errors", errors.load()},
               {"bytes_per_s", rate},
               {"remaining_s", nullptr}};
-  if (state == JobState::kRunning && total_known && rate > 0) answer["remaining_s"] = static_cast<double>(left) / rate;
+  if (state == JobState::kRunning && total_known && rate > 0)
+    answer["remaining_s"] = static_cast<double>(left) / rate;
   const std::lock_guard lock(mutex_);
   answer["error"] = error_;
   return answer;
 }
 
-Result<std::shared_ptr<Job>> JobTable::add(JobKind kind, uid_t uid, bool from_operator, const std::string& what) {
+Result<std::shared_ptr<Job>> JobTable::add(JobKind kind, uid_t uid, bool from_operator,
+                                           const std::string& what) {
   const std::lock_guard lock(mutex_);
   size_t running = 0;
   size_t of_user = 0;

@@ -1,9 +1,9 @@
-// Jobs: what the daemon does for an operator or a user in the background (warm, evict, pin), with progress that
-// anybody may look at and that whoever started it may cancel.
+// Jobs: what the daemon does for an operator or a user in the background (warm, evict, pin), with progress
+// that anybody may look at and that whoever started it may cancel.
 //
-// A Job is shared by the coroutines that do it, on shard 0, and the control thread, which reads its atomics. The
-// table keeps what runs and the last that ended; it is bounded, for each user too, so that nobody keeps others
-// from starting one. Any thread.
+// A Job is shared by the coroutines that do it, on shard 0, and the control thread, which reads its atomics.
+// The table keeps what runs and the last that ended; it is bounded, for each user too, so that nobody keeps
+// others from starting one. Any thread.
 #pragma once
 
 #include <sys/types.h>
@@ -38,14 +38,14 @@ class Job {
   std::atomic<bool> total_known{false};
   std::atomic<uint64_t> files{0};  // through with
   std::atomic<uint64_t> bytes{0};
-  std::atomic<uint64_t> fetched_bytes{0};   // from the origin, or for a pin from an SSD
+  std::atomic<uint64_t> fetched_bytes{0};  // from the origin, or for a pin from an SSD
   std::atomic<uint64_t> verified_bytes{0};
-  std::atomic<uint64_t> blocks{0};          // evicted
-  std::atomic<uint64_t> memory_bytes{0};    // evicted
-  std::atomic<uint64_t> ssd_bytes{0};       // evicted
-  std::atomic<uint64_t> refused{0};         // files and directories that the user may not read
+  std::atomic<uint64_t> blocks{0};        // evicted
+  std::atomic<uint64_t> memory_bytes{0};  // evicted
+  std::atomic<uint64_t> ssd_bytes{0};     // evicted
+  std::atomic<uint64_t> refused{0};       // files and directories that the user may not read
   std::atomic<uint64_t> errors{0};
-  std::atomic<bool> cancelled{false};       // asked to end
+  std::atomic<bool> cancelled{false};  // asked to end
 
   // Something went wrong with one of its files; the first message is kept.
   void note_error(const std::string& message);

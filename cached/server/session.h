@@ -62,8 +62,8 @@ class Session {
     return sum;
   }
 
-  // What the client says of who reads what: adds to `uses`, by shm::use_key(). At most so many keys as a client
-  // can write: kUseRows for each queue.
+  // What the client says of who reads what: adds to `uses`, by shm::use_key(). At most so many keys as a
+  // client can write: kUseRows for each queue.
   struct Use {
     uint64_t reads = 0;
     uint64_t hit_bytes = 0;

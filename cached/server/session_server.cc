@@ -307,8 +307,8 @@ Result<std::shared_ptr<Session>> SessionServer::admit(const Pending& pending, co
                               "\" is configured; `cachedctl volumes` lists those that are");
   }
   if (live_.size() + asking_.size() >= max_sessions_) {
-    return Status(EUSERS, "all " + std::to_string(max_sessions_) +
-                              " sessions are in use; raise daemon.max_sessions");
+    return Status(EUSERS,
+                  "all " + std::to_string(max_sessions_) + " sessions are in use; raise daemon.max_sessions");
   }
   return Session::create(next_session_id_++, pending.peer, hello, volume->second,
                          static_cast<unsigned>(shards_.size()));

@@ -42,7 +42,8 @@ class SessionServer {
 
   // The sessions now, ended ones included whose process still lives. Any thread.
   std::vector<std::shared_ptr<Session>> sessions() const;
-  // What may be mounted, and how many sessions there may be, from now on. Sessions that are there stay. Any thread.
+  // What may be mounted, and how many sessions there may be, from now on. Sessions that are there stay. Any
+  // thread.
   void reconfigure(std::map<std::string, volume::Volume*> volumes, unsigned max_sessions);
   // Sums of the counters of sessions that are gone, in order of shm::Counter. Any thread.
   std::vector<uint64_t> past_counters() const;

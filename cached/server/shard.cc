@@ -18,7 +18,8 @@ namespace cached::server {
 namespace {
 
 constexpr unsigned kPrefetchesPerQueue = 8;
-constexpr uint64_t kRegionsAtOnce = 64;  // of one step of an eviction: a thousand blocks, some ten thousand small files
+constexpr uint64_t kRegionsAtOnce =
+    64;  // of one step of an eviction: a thousand blocks, some ten thousand small files
 
 // A private copy of an entry that the client may change while we read it: each word is loaded once, and what
 // was checked is what is used.
@@ -166,8 +167,8 @@ EvictCount Shard::evict_block(const shm::BlockKey& key, bool dry_run) {
   return count;
 }
 
-io::Task<EvictCount> Shard::evict_matching(std::function<bool(uint16_t)> matches, uint64_t idle_ns, bool dry_run,
-                                           const std::atomic<bool>& cancelled) {
+io::Task<EvictCount> Shard::evict_matching(std::function<bool(uint16_t)> matches, uint64_t idle_ns,
+                                           bool dry_run, const std::atomic<bool>& cancelled) {
   EvictCount count;
   const uint64_t regions = tier_->stats().regions;
   const auto in_memory = [&](const shm::BlockKey& key, uint64_t unused_ns) {

@@ -74,8 +74,8 @@ class Shard {
     unsigned index = 0;
     unsigned shards = 1;
     unsigned fetches_in_flight = 64;
-    // Slots that one session may have pinned at a time, over all shards: who keeps more gets bytes in its buffer instead,
-    // so that no client can pin the arena full.
+    // Slots that one session may have pinned at a time, over all shards: who keeps more gets bytes in its
+    // buffer instead, so that no client can pin the arena full.
     int64_t pins_per_session = 1024;
   };
   static Result<std::unique_ptr<Shard>> create(const Options& options, memory_tier::SharedMemory& memory);

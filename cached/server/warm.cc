@@ -37,7 +37,8 @@ struct Piece {
 // Room for direct I/O, freed with the coroutine that owns it.
 struct AlignedMemory {
   explicit AlignedMemory(uint64_t bytes)
-      : data(static_cast<std::byte*>(std::aligned_alloc(shm::kPageBytes, align_up(bytes, shm::kPageBytes)))) {}
+      : data(static_cast<std::byte*>(std::aligned_alloc(shm::kPageBytes, align_up(bytes, shm::kPageBytes)))) {
+  }
   ~AlignedMemory() { std::free(data); }
   AlignedMemory(const AlignedMemory&) = delete;
   AlignedMemory& operator=(const AlignedMemory&) = delete;
@@ -159,7 +160,8 @@ class WarmRun {
     next_turn_ns_ = turn_ns + bytes * kNanosecondsPerSecond / request_.options.rate_bytes_s;
     while (!stopped() && home_.clock().monotonic_ns() < turn_ns) {
       // In short steps, for a cancel to be heard.
-      co_await home_.sleep_until(std::min(turn_ns, home_.clock().monotonic_ns() + 100 * kNanosecondsPerMillisecond));
+      co_await home_.sleep_until(
+          std::min(turn_ns, home_.clock().monotonic_ns() + 100 * kNanosecondsPerMillisecond));
     }
   }
 
@@ -177,9 +179,10 @@ class WarmRun {
 
   io::Task<void> serve(Piece piece) {
     const readpath::ReadRequest request = read_request(piece);
-    const shm::BlockKey key{request.object, static_cast<uint32_t>(request.offset / shm::kBlockBytes), request.volume,
-                            0};
-    Shard& owner = *shards_[shm::partition_of_hash(shm::hash_extent(key), static_cast<unsigned>(shards_.size()))];
+    const shm::BlockKey key{request.object, static_cast<uint32_t>(request.offset / shm::kBlockBytes),
+                            request.volume, 0};
+    Shard& owner =
+        *shards_[shm::partition_of_hash(shm::hash_extent(key), static_cast<unsigned>(shards_.size()))];
     const bool pin = request_.pins != nullptr;
     if (pin && !request_.pins->reserve(piece.length)) {
       fail("it would hold more than memory.pin_limit allows (" + format_size(request_.pins->limit_bytes()) +
@@ -220,15 +223,16 @@ class WarmRun {
     if (request_.pins != nullptr) fail(message + "; nothing was pinned");
   }
 
-  // Compares what is cached with what the origin gives now, a megabyte at a time; differing blocks are evicted.
-  // On the owner's thread.
+  // Compares what is cached with what the origin gives now, a megabyte at a time; differing blocks are
+  // evicted. On the owner's thread.
   io::Task<Status> verify(Shard& owner, readpath::ReadRequest whole) {
     const uint64_t end = whole.offset + whole.length;
     origin::OpenedObject opened = co_await whole.source->open(owner.reactor(), whole.handle, whole.object);
     if (!opened.outcome.ok()) co_return Status(opened.outcome.error, why(opened.outcome));
     const AlignedMemory from_origin(shm::kMaximumReadBytes + shm::kReadBufferSlackBytes);
     const AlignedMemory buffer(shm::kMaximumReadBytes + shm::kReadBufferSlackBytes);
-    if (from_origin.data == nullptr || buffer.data == nullptr) co_return Status(ENOMEM, "no memory to verify with");
+    if (from_origin.data == nullptr || buffer.data == nullptr)
+      co_return Status(ENOMEM, "no memory to verify with");
     while (whole.offset < end) {
       whole.length = static_cast<uint32_t>(std::min(end - whole.offset, shm::kMaximumReadBytes));
       whole.buffer = buffer.data;
@@ -236,21 +240,26 @@ class WarmRun {
       const uint64_t start = align_down(whole.offset, shm::kPageBytes);
       const uint64_t length = whole.offset + whole.length - start;
       std::vector<iovec> iovecs{{from_origin.data, align_up(length, shm::kPageBytes)}};
-      const origin::Outcome outcome = co_await opened.reader->read(owner.reactor(), start, length, std::move(iovecs));
+      const origin::Outcome outcome =
+          co_await opened.reader->read(owner.reactor(), start, length, std::move(iovecs));
       if (!outcome.ok()) co_return Status(outcome.error, why(outcome));
       const readpath::ReadResult cached = co_await owner.read_path().read(whole);
       if (!cached.outcome.ok()) co_return Status(cached.outcome.error, why(cached.outcome));
       const std::byte* expected = from_origin.data + (whole.offset - start);
-      bool same = !cached.in_buffer || std::memcmp(buffer.data + cached.buffer_offset, expected, whole.length) == 0;
+      bool same =
+          !cached.in_buffer || std::memcmp(buffer.data + cached.buffer_offset, expected, whole.length) == 0;
       for (const readpath::ReadResult::Pinned& part : cached.pieces) {
-        same = same && std::memcmp(arena_ + part.extent.arena_offset_bytes, expected, part.extent.length) == 0;
+        same =
+            same && std::memcmp(arena_ + part.extent.arena_offset_bytes, expected, part.extent.length) == 0;
         expected += part.extent.length;
         owner.read_path().unpin(part.slot);
       }
       if (!same) {
         evict_range(owner, whole);
-        co_return Status(EIO, "cached bytes differed from the origin's; they were evicted. This is a defect of cached, "
-                              "or the file was changed without its times telling");
+        co_return Status(
+            EIO,
+            "cached bytes differed from the origin's; they were evicted. This is a defect of cached, "
+            "or the file was changed without its times telling");
       }
       whole.offset += whole.length;
     }
@@ -345,7 +354,8 @@ void PinTable::set_limit(uint64_t limit_bytes) {
 Status PinTable::add(Pin pin) {
   const std::lock_guard lock(mutex_);
   const std::string place = pin.place;
-  if (pins_.contains(place)) return Status(EEXIST, place + " is pinned already; unpin it to pin what it is now");
+  if (pins_.contains(place))
+    return Status(EEXIST, place + " is pinned already; unpin it to pin what it is now");
   pins_.emplace(place, std::move(pin));
   return Status();
 }
@@ -358,7 +368,8 @@ bool PinTable::contains(const std::string& place) const {
 Result<PinTable::Pin> PinTable::take(const std::string& place) {
   const std::lock_guard lock(mutex_);
   const auto found = pins_.find(place);
-  if (found == pins_.end()) return Status(ENOENT, "\"" + printable(place) + "\" is not pinned; `cachedctl pins` lists what is");
+  if (found == pins_.end())
+    return Status(ENOENT, "\"" + printable(place) + "\" is not pinned; `cachedctl pins` lists what is");
   Pin pin = std::move(found->second);
   pins_.erase(found);
   pinned_bytes_ -= pin.bytes;

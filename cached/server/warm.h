@@ -1,9 +1,9 @@
 // Warming and pinning: brings everything below a place of a volume into the cache, as a job.
 //
-// A walker lists files ahead, so that the total and the remaining time are soon known; workers take pieces of up
-// to 4 MiB of them in order, so that one large file is read with as much in flight as many small ones, and hand
-// each to the shard that owns it (ReadPath::fill). What is cached already costs a look-up, so a job that was
-// interrupted goes on where it stopped when it is started again. The coroutines live on shard 0.
+// A walker lists files ahead, so that the total and the remaining time are soon known; workers take pieces of
+// up to 4 MiB of them in order, so that one large file is read with as much in flight as many small ones, and
+// hand each to the shard that owns it (ReadPath::fill). What is cached already costs a look-up, so a job that
+// was interrupted goes on where it stopped when it is started again. The coroutines live on shard 0.
 //
 // A pin is a warm job that keeps what it brought in in memory, for all that it covers at that moment; what
 // changes at the origin afterwards is other content and not pinned. A pin is whole or not at all.

@@ -117,12 +117,19 @@ class SsdIndex {
   // Takes `key` out; with `dry_run` only says what that would be.
   Removed evict(const shm::BlockKey& key, bool dry_run);
   // The same for the entries of a segment whose data set `matches`.
-  Removed evict_in_segment(uint32_t device, uint32_t segment, const std::function<bool(uint16_t)>& matches, bool dry_run);
+  Removed evict_in_segment(uint32_t device, uint32_t segment, const std::function<bool(uint16_t)>& matches,
+                           bool dry_run);
   // Segments of a device; 0 if it is not known.
-  uint32_t segment_count(uint32_t device) const { return static_cast<uint32_t>(devices_[device].segments.size()); }
+  uint32_t segment_count(uint32_t device) const {
+    return static_cast<uint32_t>(devices_[device].segments.size());
+  }
   // An entry of the segment was read or written at `now_s`, seconds of whatever clock; the last such time.
-  void note_use(uint32_t device, uint32_t segment, uint32_t now_s) { devices_[device].segments[segment].used_at_s = now_s; }
-  uint32_t used_at_s(uint32_t device, uint32_t segment) const { return devices_[device].segments[segment].used_at_s; }
+  void note_use(uint32_t device, uint32_t segment, uint32_t now_s) {
+    devices_[device].segments[segment].used_at_s = now_s;
+  }
+  uint32_t used_at_s(uint32_t device, uint32_t segment) const {
+    return devices_[device].segments[segment].used_at_s;
+  }
 
   struct DeviceTotals {
     uint64_t entries = 0;

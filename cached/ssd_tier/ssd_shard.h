@@ -79,8 +79,9 @@ class SsdShard {
   SsdIndex::Removed evict(const shm::BlockKey& key, bool dry_run) { return index_.evict(key, dry_run); }
   // The same for the entries of a segment whose data set `matches`, if none of the segment's was used for
   // `idle_ns`.
-  SsdIndex::Removed evict_in_segment(unsigned device, uint32_t segment, const std::function<bool(uint16_t)>& matches,
-                                     uint64_t idle_ns, bool dry_run);
+  SsdIndex::Removed evict_in_segment(unsigned device, uint32_t segment,
+                                     const std::function<bool(uint16_t)>& matches, uint64_t idle_ns,
+                                     bool dry_run);
   uint32_t segment_count(unsigned device) const { return index_.segment_count(device); }
   unsigned device_count() const { return static_cast<unsigned>(lanes_.size()); }
   // Whether `next` starts where `entry` ends, so that one command reads both.
@@ -102,7 +103,8 @@ class SsdShard {
   void add_device(unsigned device, const Layout& layout) {
     index_.add_device(device, layout);
     // Nobody knows when what is found there was used: it begins to age now.
-    for (uint32_t segment = 0; segment < layout.segment_count; ++segment) index_.note_use(device, segment, now_s());
+    for (uint32_t segment = 0; segment < layout.segment_count; ++segment)
+      index_.note_use(device, segment, now_s());
   }
   // Called on any shard's coroutine, which has hopped here: forgets what lies in the segment and waits for
   // the shard's commands there.
@@ -155,7 +157,9 @@ class SsdShard {
   io::Task<void> run(unsigned device, uint32_t segment, CommandPointer command);
   io::Task<void> watch(unsigned device);
   bool verify(const Plan& plan, const std::vector<ReadPiece>& pieces);
-  uint32_t now_s() const { return static_cast<uint32_t>(reactor_.clock().monotonic_ns() / kNanosecondsPerSecond); }
+  uint32_t now_s() const {
+    return static_cast<uint32_t>(reactor_.clock().monotonic_ns() / kNanosecondsPerSecond);
+  }
   void count_hits(Lane& lane, uint32_t segment, const std::vector<ReadPiece>& pieces);
   void drop(const Plan& plan, const std::vector<ReadPiece>& pieces);
 

@@ -106,7 +106,8 @@ bool write_control_seeds(const std::filesystem::path& directory) {
   bool good = true;
   size_t number = 0;
   for (const std::string request : requests) {
-    good = good && write_seed(directory / "control", std::to_string(number++), std::as_bytes(std::span(request)));
+    good = good &&
+           write_seed(directory / "control", std::to_string(number++), std::as_bytes(std::span(request)));
   }
   return good;
 }

@@ -17,7 +17,8 @@ TEST(ControlRequest, IsOneObjectWithACommand) {
 }
 
 TEST(ControlRequest, IsRefusedWhenItIsAnythingElse) {
-  for (const char* line : {"", "null", "[]", "7", "{}", R"({"command":7})", R"({"command":"du"} x)", "{", "\"du\""})
+  for (const char* line :
+       {"", "null", "[]", "7", "{}", R"({"command":7})", R"({"command":"du"} x)", "{", "\"du\""})
     EXPECT_EQ(parse_request(line).error_number(), EINVAL) << line;
 }
 
@@ -27,7 +28,8 @@ TEST(ControlRequest, IsRefusedWhenItIsTooDeepOrTooLong) {
            std::string(static_cast<size_t>(levels), ']') + "}";
   };
   EXPECT_TRUE(parse_request(nested(kMaximumRequestDepth - 1)).ok());
-  EXPECT_NE(parse_request(nested(kMaximumRequestDepth + 1)).status().message().find("nested"), std::string::npos);
+  EXPECT_NE(parse_request(nested(kMaximumRequestDepth + 1)).status().message().find("nested"),
+            std::string::npos);
   EXPECT_EQ(parse_request(nested(30'000)).error_number(), EINVAL);
   EXPECT_EQ(parse_request(std::string(kMaximumRequestBytes + 1, ' ')).error_number(), EMSGSIZE);
 }

@@ -33,14 +33,17 @@ TEST(Reload, OfTheSameFileChangesNothing) {
 }
 
 TEST(Reload, TakesLimitsAndLogLevelAtOnce) {
-  const ReloadPlan live = plan(kBase, std::string("[log]\nlevel = \"debug\"\n[daemon]\nmax_sessions = 9\n") + kBase);
-  EXPECT_THAT(live.changed, testing::UnorderedElementsAre("log.level: \"info\" -> \"debug\"", "daemon.max_sessions: 256 -> 9"));
+  const ReloadPlan live =
+      plan(kBase, std::string("[log]\nlevel = \"debug\"\n[daemon]\nmax_sessions = 9\n") + kBase);
+  EXPECT_THAT(live.changed, testing::UnorderedElementsAre("log.level: \"info\" -> \"debug\"",
+                                                          "daemon.max_sessions: 256 -> 9"));
   EXPECT_THAT(live.needs_restart, IsEmpty());
   EXPECT_EQ(live.in_force.daemon.max_sessions, 9U);
 }
 
 TEST(Reload, NamesWhatNeedsARestartAndKeepsItsOldValue) {
-  const ReloadPlan fixed = plan(kBase, std::string("[daemon]\nshards = 3\n[[device]]\npath = \"/dev/x\"\n") + kBase);
+  const ReloadPlan fixed =
+      plan(kBase, std::string("[daemon]\nshards = 3\n[[device]]\npath = \"/dev/x\"\n") + kBase);
   EXPECT_THAT(fixed.changed, IsEmpty());
   EXPECT_THAT(fixed.needs_restart, testing::Contains(HasSubstr("daemon.shards: 0 -> 3")));
   EXPECT_THAT(fixed.needs_restart, testing::Contains(HasSubstr("device[0].path: nothing -> \"/dev/x\"")));

@@ -230,7 +230,8 @@ class SsdPathFixture : public testing::Test {
     for (unsigned i = 0; i < shards_.size(); ++i) {
       // The writer gives its pin back a moment after the entry is in the index.
       EXPECT_TRUE(eventually([&] { return memory_stats(i).slots_pinned == 0; }));
-      on_shard(i, [&] { return shards_[i]->tier->evict_if([](const shm::BlockKey&, uint64_t) { return true; }); });
+      on_shard(
+          i, [&] { return shards_[i]->tier->evict_if([](const shm::BlockKey&, uint64_t) { return true; }); });
     }
   }
   // Makes the SSDs, and nothing else, hold these blocks. `offset` is that of a block.

@@ -23,7 +23,8 @@ TEST(JobTable, GivesEachUserSoManyJobsAtOnceAndOperatorsMore) {
 
 TEST(JobTable, HasALimitForAllTogether) {
   JobTable jobs;
-  for (size_t i = 0; i < JobTable::kMaximumRunning; ++i) ASSERT_TRUE(jobs.add(JobKind::kEvict, 0, true, "x").ok());
+  for (size_t i = 0; i < JobTable::kMaximumRunning; ++i)
+    ASSERT_TRUE(jobs.add(JobKind::kEvict, 0, true, "x").ok());
   EXPECT_EQ(jobs.add(JobKind::kEvict, 0, true, "x").error_number(), EUSERS);
 }
 
@@ -31,7 +32,8 @@ TEST(JobTable, ForgetsTheOldestThatEnded) {
   JobTable jobs;
   const uint64_t first = jobs.add(JobKind::kPin, 0, true, "first").value()->id;
   jobs.find(first)->end(JobState::kDone);
-  for (size_t i = 0; i <= JobTable::kEndedKept; ++i) jobs.add(JobKind::kPin, 0, true, "x").value()->end(JobState::kDone);
+  for (size_t i = 0; i <= JobTable::kEndedKept; ++i)
+    jobs.add(JobKind::kPin, 0, true, "x").value()->end(JobState::kDone);
   EXPECT_EQ(jobs.find(first), nullptr);
   EXPECT_LE(jobs.to_json().size(), JobTable::kEndedKept + 1);
 }

@@ -58,7 +58,7 @@ void add_config_commands(CLI::App* app, CommandLine* line) {
   CLI::App* reload = app->add_subcommand(
       "reload", "Let the daemon read its configuration again (root, or the daemon's user); as SIGHUP does");
   reload->footer(
-      "Volumes, data sets, daemon.log_level, daemon.max_sessions and memory.pin_limit take effect at once; "
+      "Volumes, data sets, log.level, daemon.max_sessions and memory.pin_limit take effect at once; "
       "what else\n"
       "changed is named and needs a restart. A file with an error changes nothing: try `cachedctl config "
       "check` first.");

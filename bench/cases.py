@@ -4,6 +4,7 @@ import sys
 
 import harness
 import memory_cases  # noqa: F401
+import juicefs_cases  # noqa: F401
 import ssd_read_cases  # noqa: F401
 import ssd_index_cases  # noqa: F401
 import epoch_cases  # noqa: F401

@@ -16,9 +16,9 @@ ASKING = ("evalsha", "mget")  # what a round trip is to the daemon; scripts call
 
 
 def read_through(volume, measure):
-    """What `measure(mount)` gives on a mount of a cold daemon and a cold OSD."""
+    """What `measure(mount)` gives on a mount of a cold daemon and a cold OSD. A thread of the mount for each reader."""
     with volume.bench.scope():
-        mount = volume.bench.mount(volume.daemon(MEMORY))
+        mount = volume.bench.mount(volume.daemon(MEMORY), threads=READERS)
         return measure(mount)
 
 

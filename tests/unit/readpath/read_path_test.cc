@@ -134,48 +134,6 @@ TEST_F(ReadPathTest, NeighbouringBlocksAreReadByOneCommand) {
   EXPECT_EQ(source_.reads[0]->length, 1024U * 1024);
 }
 
-TEST_F(ReadPathTest, SmallFilesReadInOrderAreFetchedAsPacks) {
-  source_.packs = true;
-  source_.object_bytes = shm::kExtentBytes - 100;
-  uint64_t files = 0;
-  // 64 KiB a file, through six packs.
-  for (uint64_t pack = 1; pack <= 6; ++pack) {
-    for (uint64_t at = 0; at + 65'536 <= source_.object_bytes; at += 65'536, ++files) {
-      const ReadResult result = read(pack, at, 65'536);
-      expect_bytes(result, pack, at, 65'536);
-      unpin(result);
-    }
-  }
-  size_t reads = 0;
-  on_reactor([&] { reads = source_.reads.size(); });
-  EXPECT_GT(files, 370U);
-  // A few blocks before the stream is seen, then one read a pack, a few of them beyond the last one.
-  EXPECT_LE(reads, 6U + 4 + PackStreams::kLongestWindow);
-}
-
-TEST_F(ReadPathTest, WhatFollowsIsOnItsWayBeforeItIsAskedFor) {
-  source_.packs = true;
-  source_.object_bytes = shm::kExtentBytes;
-  for (uint64_t at = 0; at < 6 * 65'536; at += 65'536) unpin(read(1, at, 65'536));
-  on_reactor([&] {
-    EXPECT_EQ(source_.reads.back()->object, (shm::ObjectId{7, 2}));
-    EXPECT_EQ(source_.reads.back()->length, shm::kExtentBytes);
-  });
-}
-
-TEST_F(ReadPathTest, SmallFilesReadAtRandomAreNotAStream) {
-  source_.packs = true;
-  source_.object_bytes = shm::kExtentBytes;
-  // Each pack twice, far apart.
-  for (const uint64_t at : {uint64_t{3} << 20, uint64_t{1} << 20}) {
-    for (uint64_t pack = 10; pack < 20; ++pack) unpin(read(pack, at, 65'536));
-  }
-  on_reactor([&] {
-    EXPECT_EQ(source_.reads.size(), 20U);
-    for (const auto& read : source_.reads) EXPECT_EQ(read->length, shm::kBlockBytes);
-  });
-}
-
 TEST_F(ReadPathTest, SecondReadIsAHit) {
   unpin(read(1, 0, 4096));
   const ReadResult again = read(1, 4096, 8192);

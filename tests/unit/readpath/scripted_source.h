@@ -18,7 +18,6 @@ inline std::byte expected_byte(const shm::ObjectId& object, uint64_t offset) {
 class ScriptedSource : public origin::Source {
  public:
   struct Read {
-    shm::ObjectId object;
     uint64_t offset;
     uint64_t length;
     io::Event proceed;
@@ -26,7 +25,6 @@ class ScriptedSource : public origin::Source {
   };
 
   uint64_t object_bytes = 64 * 1024 * 1024;
-  bool packs = false;  // objects are packs, and the one with the next number follows
   uint64_t opens = 0;
   origin::Outcome open_outcome;             // of opens that start from now on
   bool hold = false;                        // reads wait for release_one()
@@ -42,25 +40,14 @@ class ScriptedSource : public origin::Source {
     co_return origin::OpenedObject{{}, std::make_shared<Reader>(*this, object)};
   }
 
-  io::Task<std::vector<origin::FollowingObject>> following(io::Reactor&, shm::Handle, shm::ObjectId object,
-                                                           unsigned count) override {
-    std::vector<origin::FollowingObject> objects;
-    for (uint64_t i = 1; packs && i <= count; ++i)
-      objects.push_back({{object.high, object.low + i}, object_bytes});
-    co_return objects;
-  }
-
  private:
   class Reader : public origin::ObjectReader {
    public:
     Reader(ScriptedSource& source, shm::ObjectId object) : source_(source), object_(object) {}
     uint64_t size() const override { return source_.object_bytes; }
-    uint64_t run_bytes() const override { return source_.packs ? shm::kExtentBytes : 1024 * 1024; }
-    bool is_pack() const override { return source_.packs; }
     io::Task<origin::Outcome> read(io::Reactor&, uint64_t offset, uint64_t length,
                                    std::vector<iovec> iovecs) override {
       auto read = std::make_shared<Read>();
-      read->object = object_;
       read->offset = offset;
       read->length = length;
       read->outcome = source_.next_outcome;

@@ -86,8 +86,8 @@ class RadosVolume : public Volume {
   // If there is any, the head is asked for again, so that the next answer is a new one.
   std::string trouble() override;
   uint32_t answer_timeout_ms() const override;
-  // Asks for the head for the first time, so that what is missing is known before somebody mounts. Once; the
-  // metadata source must be ready.
+  // Asks for the head in the background, so that what is missing is known before somebody mounts. Any thread;
+  // the metadata source must be ready.
   void begin();
   // Of the whole data set as its head says; directories are not counted.
   TreeTotals tree_totals(const std::string& path) override;

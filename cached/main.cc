@@ -256,6 +256,7 @@ void Daemon::start_juicefs_volume(const VolumeConfig& config, uint16_t id, uint6
   options.redis.user = config.juicefs.redis_user;
   options.redis.password_file = config.juicefs.password_file;
   options.redis.tracking = config.juicefs.tracking;
+  options.origin_timeout_ms = config.juicefs.origin_timeout_ms;
   options.metadata_timeout_ns = config.juicefs.metadata_timeout_ms * kNanosecondsPerMillisecond;
   options.known_inodes = name_entries;
   auto open_store = [config](const volume::juicefs::Setting& setting) {

@@ -42,16 +42,16 @@ bool to_number(const std::string& text, uint32_t minimum, uint32_t maximum, uint
   return error == std::errc() && end == last && *number >= minimum && *number <= maximum;
 }
 
-std::string quoted(const std::string& text) {
+std::string in_quotes(const std::string& text) {
   return "\"" + printable(text) + "\"";
 }
 
 Complaint check_absolute(const std::string& path) {
   if (path.empty() || path.front() != '/') {
-    return quoted(path) + " is not an absolute path; start it with /";
+    return in_quotes(path) + " is not an absolute path; start it with /";
   }
   if (path.size() >= PATH_MAX) return "a path has at most " + std::to_string(PATH_MAX - 1) + " bytes";
-  if (path.find('\0') != std::string::npos) return quoted(path) + " holds a zero byte, which no path can";
+  if (path.find('\0') != std::string::npos) return in_quotes(path) + " holds a zero byte, which no path can";
   return std::nullopt;
 }
 
@@ -67,7 +67,7 @@ Complaint take_redis_apart(const std::string& source, JuicefsVolumeConfig* juice
     return "a user and a password do not belong into the source; use redis_user and password_file";
   const bool tcp = has_scheme(place, kRedisScheme);
   const bool socket = has_scheme(place, kUnixScheme);
-  if (!tcp && !socket) return quoted(source) + " names no Redis; " + std::string(kHow);
+  if (!tcp && !socket) return in_quotes(source) + " names no Redis; " + std::string(kHow);
   place = place.substr((tcp ? kRedisScheme : kUnixScheme).size());
   std::string database = "0";
   const size_t query = tcp ? place.find('/') : place.find("?db=");
@@ -76,7 +76,7 @@ Complaint take_redis_apart(const std::string& source, JuicefsVolumeConfig* juice
     place.resize(query);
   }
   if (!to_number(database.empty() ? "0" : database, 0, UINT16_MAX, &juicefs->redis_database))
-    return quoted(database) + " is not the number of a database; " + std::string(kHow);
+    return in_quotes(database) + " is not the number of a database; " + std::string(kHow);
   if (socket) {
     juicefs->redis_socket = place;
     return check_socket_path(place);
@@ -85,7 +85,7 @@ Complaint take_redis_apart(const std::string& source, JuicefsVolumeConfig* juice
   if (colon != std::string::npos && place.find(']', colon) == std::string::npos) {
     uint32_t port = 0;
     if (!to_number(place.substr(colon + 1), 1, UINT16_MAX, &port))
-      return quoted(place.substr(colon + 1)) + " is not a port; " + std::string(kHow);
+      return in_quotes(place.substr(colon + 1)) + " is not a port; " + std::string(kHow);
     juicefs->redis_port = static_cast<uint16_t>(port);
     place.resize(colon);
   }
@@ -94,7 +94,7 @@ Complaint take_redis_apart(const std::string& source, JuicefsVolumeConfig* juice
   const bool sound = !place.empty() && std::all_of(place.begin(), place.end(), [](char c) {
     return is_letter_or_digit(c) || c == '.' || c == '-' || c == '_' || c == ':' || c == '%';
   });
-  if (!sound) return quoted(place) + " is not the name of a host; " + std::string(kHow);
+  if (!sound) return in_quotes(place) + " is not the name of a host; " + std::string(kHow);
   return std::nullopt;
 }
 
@@ -112,14 +112,14 @@ Complaint check_rados_source(const std::string& source) {
   const std::string place = source.substr(kRadosScheme.size());
   const size_t slash = place.find('/');
   if (slash == std::string::npos || slash == 0) {
-    return quoted(source) + " names no pool and data set; write \"rados:POOL/NAME\"";
+    return in_quotes(source) + " names no pool and data set; write \"rados:POOL/NAME\"";
   }
   if (!is_ceph_name(place.substr(0, slash))) {
-    return quoted(place.substr(0, slash)) + " is not the name of a pool; use at most " +
+    return in_quotes(place.substr(0, slash)) + " is not the name of a pool; use at most " +
            std::to_string(kMaximumCephNameLength) + " printable characters without blanks";
   }
   if (!check_volume_name(place.substr(slash + 1))) return std::nullopt;
-  return quoted(place.substr(slash + 1)) + " is not the name of a data set; use 1 to " +
+  return in_quotes(place.substr(slash + 1)) + " is not the name of a data set; use 1 to " +
          std::to_string(kMaximumNameLength) + " letters, digits, dots, underscores and hyphens";
 }
 
@@ -148,7 +148,7 @@ Complaint check_group(const std::string& group) {
     return is_letter_or_digit(c) || c == '_' || c == '-' || c == '.';
   });
   if (plain && group.size() <= kMaximumGroupLength) return std::nullopt;
-  return quoted(group) +
+  return in_quotes(group) +
          " is not the name of a group; use one such as \"cached\", or \"\" to trust root alone";
 }
 
@@ -156,17 +156,17 @@ Complaint check_log_level(const std::string& level) {
   static constexpr std::array<std::string_view, 6> kLevels = {"trace",   "debug", "info",
                                                               "warning", "error", "off"};
   if (std::find(kLevels.begin(), kLevels.end(), level) != kLevels.end()) return std::nullopt;
-  return quoted(level) + " is not a level; use trace, debug, info, warning, error or off";
+  return in_quotes(level) + " is not a level; use trace, debug, info, warning, error or off";
 }
 
 Complaint check_log_target(const std::string& target) {
   if (target == "auto" || target == "journal" || target == "stderr" || target == "file") return std::nullopt;
-  return quoted(target) + " is not a target; use auto, journal, stderr or file";
+  return in_quotes(target) + " is not a target; use auto, journal, stderr or file";
 }
 
 Complaint check_log_format(const std::string& format) {
   if (format == "text" || format == "json") return std::nullopt;
-  return quoted(format) + " is not a format; use text or json";
+  return in_quotes(format) + " is not a format; use text or json";
 }
 
 Complaint check_rotate_size(uint64_t size_bytes) {
@@ -187,7 +187,7 @@ Complaint check_listen_address(const std::string& address) {
   const bool known = bracketed ? ::inet_pton(AF_INET6, host.substr(1, host.size() - 2).c_str(), &parsed) == 1
                                : ::inet_pton(AF_INET, host.c_str(), &parsed) == 1;
   if (known && digits && std::stoul(port) >= 1 && std::stoul(port) <= 65'535) return std::nullopt;
-  return quoted(address) +
+  return in_quotes(address) +
          " is not an address and a port; use one such as \"127.0.0.1:9477\" or \"[::1]:9477\"";
 }
 
@@ -210,7 +210,7 @@ Complaint check_volume_name(const std::string& name) {
     return is_letter_or_digit(c) || c == '.' || c == '_' || c == '-';
   });
   if (!name.empty() && name.size() <= kMaximumNameLength && plain) return std::nullopt;
-  return quoted(name) + " is not a volume's name; use 1 to " + std::to_string(kMaximumNameLength) +
+  return in_quotes(name) + " is not a volume's name; use 1 to " + std::to_string(kMaximumNameLength) +
          " letters, digits, dots, underscores and hyphens";
 }
 
@@ -225,7 +225,7 @@ Complaint check_data_set_directory(const std::string& directory) {
   const std::string normal = std::filesystem::path(directory).lexically_normal();
   if (directory.starts_with('/') && plain && directory.size() <= kMaximumDataSetPath && normal != "/")
     return std::nullopt;
-  return quoted(directory) +
+  return in_quotes(directory) +
          " is no directory of a volume; use a path from the volume's root, such as \"/speech/train\"; the "
          "volume as a "
          "whole is a data set without being named";
@@ -258,7 +258,7 @@ Complaint check_source(const std::string& source) {
     JuicefsVolumeConfig ignored;
     return take_redis_apart(source, &ignored);
   }
-  return quoted(source) +
+  return in_quotes(source) +
          " names no kind of source that exists; use \"dir:/absolute/path\", \"rados:POOL/NAME\" or "
          "\"juicefs:redis://HOST:PORT/DB\"";
 }
@@ -272,27 +272,27 @@ Complaint check_optional_file_path(const std::string& path) {
 }
 
 Complaint check_ceph_user(const std::string& user) {
-  if (has_scheme(user, "client.")) return quoted(user) + " is the whole name; leave out \"client.\"";
+  if (has_scheme(user, "client.")) return in_quotes(user) + " is the whole name; leave out \"client.\"";
   if (!user.empty() && is_ceph_name(user)) return std::nullopt;
-  return quoted(user) + " is not the name of a Ceph user; use one such as \"admin\", without \"client.\"";
+  return in_quotes(user) + " is not the name of a Ceph user; use one such as \"admin\", without \"client.\"";
 }
 
 Complaint check_redis_user(const std::string& user) {
   const bool plain = std::all_of(user.begin(), user.end(), [](char c) { return c > ' ' && c <= '~'; });
   if (plain && user.size() <= kMaximumRedisNameLength) return std::nullopt;
-  return quoted(user) + " is not the name of a Redis user; use at most " +
+  return in_quotes(user) + " is not the name of a Redis user; use at most " +
          std::to_string(kMaximumRedisNameLength) + " printable characters without blanks";
 }
 
 Complaint check_optional_pool(const std::string& pool) {
   if (is_ceph_name(pool)) return std::nullopt;
-  return quoted(pool) + " is not the name of a pool; use at most " + std::to_string(kMaximumCephNameLength) +
-         " printable characters without blanks and slashes";
+  return in_quotes(pool) + " is not the name of a pool; use at most " +
+         std::to_string(kMaximumCephNameLength) + " printable characters without blanks and slashes";
 }
 
 Complaint check_rados_namespace(const std::string& name) {
   if (is_ceph_name(name)) return std::nullopt;
-  return quoted(name) + " is not the name of a namespace; use at most " +
+  return in_quotes(name) + " is not the name of a namespace; use at most " +
          std::to_string(kMaximumCephNameLength) + " printable characters without blanks and slashes";
 }
 

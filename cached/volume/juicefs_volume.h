@@ -50,6 +50,7 @@ class JuicefsVolume : public Volume, public MissingBlocks {
     uint16_t id = 0;
     origin::RedisOptions redis;  // where; the volume fills in what to ask
     uint64_t metadata_timeout_ns = 25'000'000'000;
+    uint32_t origin_timeout_ms = 60'000;    // of a block's read
     uint64_t root_wait_ns = 2'000'000'000;  // for which root() waits at most
     size_t known_inodes = 1'000'000;
   };
@@ -77,7 +78,8 @@ class JuicefsVolume : public Volume, public MissingBlocks {
   io::Task<origin::OpenedObject> open(io::Reactor& caller, shm::Handle handle, shm::ObjectId object) override;
   const origin::OriginCounters& origin_counters() const override { return origin_counters_; }
   // Why the volume cannot be used, one line; empty when it can. Any thread.
-  std::string trouble() const;
+  std::string trouble() override;
+  uint32_t answer_timeout_ms() const override;
   const origin::RedisClient::Counters& redis_counters() const { return redis_->counters(); }
 
  private:

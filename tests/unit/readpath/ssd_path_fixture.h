@@ -20,7 +20,9 @@ namespace cached::readpath {
 class SsdPathFixture : public testing::Test {
  protected:
   // Before any thread logs: the logger is made without locks.
-  static void SetUpTestSuite() { ASSERT_TRUE(init_log("readpath_test", "error", "").ok()); }
+  static void SetUpTestSuite() {
+    ASSERT_TRUE(init_log({.program = "readpath_test", .level = "error", .file = ""}).ok());
+  }
 
   static constexpr uint32_t kBlock = shm::kBlockBytes;
   static constexpr uint64_t kDeviceBytes = 64 * kMiB;  // 63 segments of a megabyte

@@ -33,8 +33,8 @@ class DaemonFixture : public testing::Test {
 
   void SetUp() override {
     ASSERT_GE(::sodium_init(), 0);
-    ASSERT_TRUE(
-        init_log("server_test", "error", "").ok());  // before any thread: the logger is made without locks
+    ASSERT_TRUE(init_log({.program = "server_test", .level = "error", .file = ""})
+                    .ok());  // before any thread: the logger is made without locks
     char name[] = "/tmp/server_test.XXXXXX";
     base_ = ::mkdtemp(name);
     std::filesystem::create_directories(base_ / "root");

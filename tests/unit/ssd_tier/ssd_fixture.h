@@ -94,7 +94,9 @@ inline bool right(const std::byte* bytes, uint64_t number, uint64_t offset, uint
 class SsdFixture : public testing::Test {
  protected:
   // Before any thread logs: the logger is made without locks.
-  static void SetUpTestSuite() { ASSERT_TRUE(init_log("ssd_tier_test", "error", "").ok()); }
+  static void SetUpTestSuite() {
+    ASSERT_TRUE(init_log({.program = "ssd_tier_test", .level = "error", .file = ""}).ok());
+  }
 
   static constexpr unsigned kShards = 2;
   static constexpr uint64_t kDeviceBytes = 64 * kMiB;  // 63 segments of a megabyte

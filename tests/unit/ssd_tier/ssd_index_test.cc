@@ -174,7 +174,7 @@ TEST(SsdIndex, StopsAtItsLimitAndGoesOnWhenSegmentsAreDropped) {
 
 TEST(SsdIndex, TakesRecoveredEntriesInThatAreNotKnown) {
   const Layout layout = layout_of(512, 64 * kGiB);
-  SsdIndex index(64 * kMiB, {});
+  SsdIndex index(64 * kMiB);
   index.add_device(0, layout);
   ASSERT_TRUE(index.insert(key_of(3), location_in(layout, 0, 9, 8, 5000), checksums_from(77, 5000)));
   index.expect(10'000);
@@ -202,7 +202,7 @@ TEST(SsdIndex, TakesNoMoreForExpectedEntriesThanForOthers) {
   const Layout layout = layout_of(512, kTiB);
   constexpr uint64_t kEntries = 500'000;
   for (const uint64_t expected : {uint64_t{0}, kEntries / 10, kEntries, uint64_t{1} << 60}) {
-    SsdIndex index(100 * kMiB, {});
+    SsdIndex index(100 * kMiB);
     index.add_device(0, layout);
     const uint64_t before = index.memory_bytes();
     index.expect(expected);
@@ -221,7 +221,7 @@ TEST(SsdIndex, AnExpectationThatDoesNotFitChangesNothing) {
   const Layout layout = layout_of(512, 64 * kGiB);
   std::array<uint64_t, 2> taken{};
   for (const uint64_t expected : {uint64_t{0}, uint64_t{1} << 60}) {
-    SsdIndex index(SsdIndex::kMinimumLimitBytes, {});
+    SsdIndex index(SsdIndex::kMinimumLimitBytes);
     index.add_device(0, layout);
     index.expect(expected);
     uint64_t number = 0;

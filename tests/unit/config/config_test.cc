@@ -80,7 +80,7 @@ TEST(Config, EveryKeyIsRead) {
   EXPECT_EQ(config.volumes[0].fetch_in_flight, 1U);
   EXPECT_EQ(config.volumes[1].name, "b");
   EXPECT_EQ(config.lines.at("memory.size"), 9U);
-  EXPECT_EQ(config.lines.at("volume[1].name"), 24U);
+  EXPECT_EQ(config.lines.at("volume[1].name"), 22U);
 }
 
 TEST(Config, AutomaticShardsAreWithinLimits) {
@@ -377,13 +377,13 @@ std::string described(const std::string& text, const std::string& key) {
 
 TEST(Config, DescriptionTellsWhereValuesComeFrom) {
   const std::vector<ConfigItem> items = describe_config(good(std::string(kMemory) + kVolume));
-  ASSERT_EQ(items.size(), 8U + 4U + 2U + 7U);
+  ASSERT_EQ(items.size(), 6U + 7U + 1U + 5U + 2U + 7U);
   EXPECT_EQ(items[0].key, "daemon.socket");
   EXPECT_EQ(items[0].value, "\"/run/cached/cached.sock\"");
   EXPECT_EQ(items[0].line, 0U);
-  EXPECT_EQ(items[8].key, "memory.size");
-  EXPECT_EQ(items[8].value, "\"64MiB\"");
-  EXPECT_EQ(items[8].line, 2U);
+  EXPECT_EQ(items[14].key, "memory.size");
+  EXPECT_EQ(items[14].value, "\"64MiB\"");
+  EXPECT_EQ(items[14].line, 2U);
 }
 
 TEST(Config, DescriptionShowsKeysOfTheKindOfSourceOnly) {

@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "base/unique_fd.h"
+#include "mount/supervisor.h"
 
 namespace cached::mount {
 
@@ -60,7 +61,8 @@ std::string read_mountinfo() {
 
 Status check_free(const std::string& mountpoint) {
   const std::optional<MountEntry> entry = find_mount(read_mountinfo(), mountpoint);
-  if (entry.has_value() && entry->type == "fuse.cached") {
+  // A mount whose server died is taken over.
+  if (entry.has_value() && entry->type == "fuse.cached" && !mount_is_dead(mountpoint)) {
     return Status(EBUSY, "mount point " + mountpoint + " is busy: " + entry->source +
                              " is mounted there; unmount it first");
   }

@@ -105,7 +105,9 @@ Status check_sources(const Config& config) {
       if (volume.juicefs.password_file.empty()) continue;
       if (const auto complaint = check_readable(volume.juicefs.password_file))
         return config.error(section + ".password_file", *complaint);
-    } else if (volume.kind == VolumeKind::kRados) {
+      continue;
+    }
+    if (volume.kind == VolumeKind::kRados) {
       CACHED_RETURN_IF_ERROR(check_rados(config, section, volume.rados));
       continue;
     }

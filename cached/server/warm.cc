@@ -145,6 +145,7 @@ class WarmRun {
         continue;
       }
       co_await self->pace(piece->length);
+      if (self->stopped()) break;  // cancelled while it waited for its turn
       co_await self->serve(*piece);
       self->notify();
     }

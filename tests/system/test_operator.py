@@ -282,7 +282,10 @@ class OperatorTest(SystemTest):
         self.assertEqual(self.origin_bytes(), before)
         self.control("unpin", "data:/keep")
         self.assertEqual(self.control("pins")["pinned_bytes"], 0)
-        self.assertEqual(self.job("evict", "data")["evicted_memory_bytes"], 8 * MIB)
+        # Read-ahead that was under way at the first eviction may have come in behind it.
+        evicted = self.job("evict", "data")["evicted_memory_bytes"]
+        self.assertGreaterEqual(evicted, 8 * MIB)
+        self.assertLess(evicted, 16 * MIB)
 
     def test_a_pin_beyond_the_limit_pins_nothing(self):
         self.start_with_data_sets()

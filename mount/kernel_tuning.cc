@@ -59,14 +59,19 @@ std::string read_mountinfo() {
   return text.str();
 }
 
+// The mount of ours at `mountpoint`.
+std::optional<MountEntry> own_mount(const std::string& mountpoint) {
+  std::optional<MountEntry> entry = find_mount(read_mountinfo(), mountpoint);
+  if (entry.has_value() && entry->type != "fuse.cached") entry.reset();
+  return entry;
+}
+
+// One whose server died is taken over.
 Status check_free(const std::string& mountpoint) {
-  const std::optional<MountEntry> entry = find_mount(read_mountinfo(), mountpoint);
-  // A mount whose server died is taken over.
-  if (entry.has_value() && entry->type == "fuse.cached" && !mount_is_dead(mountpoint)) {
-    return Status(EBUSY, "mount point " + mountpoint + " is busy: " + entry->source +
-                             " is mounted there; unmount it first");
-  }
-  return Status();
+  const std::optional<MountEntry> entry = own_mount(mountpoint);
+  if (!entry.has_value() || mount_is_dead(mountpoint)) return Status();
+  return Status(EBUSY, "mount point " + mountpoint + " is busy: " + entry->source +
+                           " is mounted there; unmount it first");
 }
 
 Status write_file(const std::string& path, const std::string& text) {
@@ -99,6 +104,8 @@ Result<std::string> check_mountpoint(const std::string& mountpoint) {
   const Result<std::string> unresolved = resolve_parent(mountpoint);
   if (!unresolved.ok()) return unresolved;
   CACHED_RETURN_IF_ERROR(check_free(*unresolved));
+  // Nothing that looks at it would succeed before it is taken away.
+  if (own_mount(*unresolved).has_value() && mount_is_dead(*unresolved)) return *unresolved;
   Result<std::string> resolved = resolve(*unresolved);
   if (!resolved.ok()) return resolved;
   CACHED_RETURN_IF_ERROR(check_free(*resolved));

@@ -79,13 +79,27 @@ class CephCluster:
             time.sleep(0.01)
 
     def restart(self, name):
-        """Starts a process of the cluster again that has ended."""
-        program = {"osd": "ceph-osd", "mon": "ceph-mon"}[name.split(".")[0]]
-        with open(self.directory / f"{name}.out", "ab") as output:
-            process = subprocess.Popen([program, "-i", name.split(".")[1], "-f", "--conf", self.conf_file],
-                                       stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True)
+        """Starts a process of the cluster again that has ended. What it left in the kernel may hold its locks for a moment, and
+        one that finds them held ends: then once more."""
+        deadline = time.monotonic() + COMMAND_TIMEOUT_S
+        process = self._start_again(name)
+        begun = time.monotonic()
+        while time.monotonic() < begun + 3:
+            time.sleep(0.1)
+            if process.poll() is None:
+                continue
+            if time.monotonic() > deadline:
+                raise AssertionError(f"{name} does not start:\n{(self.directory / f'{name}.out').read_text()[-2000:]}")
+            process = self._start_again(name)
+            begun = time.monotonic()
         self.restarted.append(process)
         (self.directory / f"{name}.pid").write_text(f"{process.pid}\n")
+
+    def _start_again(self, name):
+        program = {"osd": "ceph-osd", "mon": "ceph-mon"}[name.split(".")[0]]
+        with open(self.directory / f"{name}.out", "ab") as output:
+            return subprocess.Popen([program, "-i", name.split(".")[1], "-f", "--conf", self.conf_file],
+                                    stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True)
 
     def mend(self):
         """Whatever a test did to the processes: all run, and the OSDs serve."""

@@ -153,7 +153,8 @@ class RadosTroubleTest(RadosTest):
         wait_until(reads_again, LONG_S, "what failed can be read")
 
     def test_misses_wait_for_an_osd_that_was_killed(self):
-        source, shown = self.start_with_large_file()
+        # A thread of the mount waits with each miss: one must be left for the hit.
+        source, shown = self.start_with_large_file(threads=16)
         self.make_table_cache_warm(shown)
         self.cluster.kill("osd.0")
         reads = Reads(shown, range(BLOCK, 4 * PIECE, PIECE // 2))

@@ -21,4 +21,21 @@ inline void limit_iovecs(std::vector<iovec>* iovecs, uint64_t bytes) {
   iovecs->resize(kept);
 }
 
+// The part [skip, skip + length) of what `iovecs` hold.
+inline std::vector<iovec> part_of(const std::vector<iovec>& iovecs, uint64_t skip, uint64_t length) {
+  std::vector<iovec> part;
+  for (const iovec& piece : iovecs) {
+    if (length == 0) break;
+    if (skip >= piece.iov_len) {
+      skip -= piece.iov_len;
+      continue;
+    }
+    const uint64_t taken = std::min<uint64_t>(piece.iov_len - skip, length);
+    part.push_back({static_cast<char*>(piece.iov_base) + skip, taken});
+    length -= taken;
+    skip = 0;
+  }
+  return part;
+}
+
 }  // namespace cached::origin

@@ -8,32 +8,17 @@
 #include <cstring>
 
 #include "base/units.h"
+#include "cached/origin/iovecs.h"
 
 namespace cached::volume {
 namespace {
 
 using juicefs::Compression;
 using origin::Outcome;
+using origin::part_of;
 
 constexpr uint64_t kPlainBytes = 64 * kMiB;
 constexpr unsigned kDecompressors = 4;
-
-// The part [skip, skip + length) of what iovecs hold.
-std::vector<iovec> part_of(const std::vector<iovec>& iovecs, uint64_t skip, uint64_t length) {
-  std::vector<iovec> part;
-  for (const iovec& piece : iovecs) {
-    if (length == 0) break;
-    if (skip >= piece.iov_len) {
-      skip -= piece.iov_len;
-      continue;
-    }
-    const uint64_t taken = std::min<uint64_t>(piece.iov_len - skip, length);
-    part.push_back({static_cast<char*>(piece.iov_base) + skip, taken});
-    length -= taken;
-    skip = 0;
-  }
-  return part;
-}
 
 // The most bytes that a block of `length` can take when it is compressed.
 uint64_t compressed_bound(Compression compression, uint64_t length) {

@@ -9,29 +9,14 @@
 #include <span>
 
 #include "base/units.h"
+#include "cached/origin/iovecs.h"
 #include "cached/origin/rados_reader.h"
 
 namespace cached::volume {
 namespace {
 
 using origin::Outcome;
-
-// The part [skip, skip + length) of what iovecs hold.
-std::vector<iovec> part_of(const std::vector<iovec>& iovecs, uint64_t skip, uint64_t length) {
-  std::vector<iovec> part;
-  for (const iovec& piece : iovecs) {
-    if (length == 0) break;
-    if (skip >= piece.iov_len) {
-      skip -= piece.iov_len;
-      continue;
-    }
-    const uint64_t taken = std::min<uint64_t>(piece.iov_len - skip, length);
-    part.push_back({static_cast<char*>(piece.iov_base) + skip, taken});
-    length -= taken;
-    skip = 0;
-  }
-  return part;
-}
+using origin::part_of;
 
 uint64_t checksum_of_part(const std::vector<iovec>& part) {
   if (part.size() == 1) return XXH3_64bits(part[0].iov_base, part[0].iov_len);

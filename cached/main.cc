@@ -213,7 +213,7 @@ Status Daemon::start_rados_volume(const VolumeConfig& config, uint16_t id) {
   options.dataset = config.rados.dataset;
   options.id = id;
   options.origin_timeout_ms = config.rados.origin_timeout_ms;
-  auto metadata = std::make_unique<server::CachedMetadata>(shard_pointers(), memory->arena(), id);
+  auto metadata = std::make_unique<server::CachedMetadata>(shard_pointers(), id);
   server::CachedMetadata* const metadata_source = metadata.get();
   Result<std::unique_ptr<volume::RadosVolume>> made = volume::RadosVolume::create(
       options, std::move(store).value(), std::move(metadata), shards.front()->reactor(), *names);
@@ -285,7 +285,7 @@ Status Daemon::start_servers(const Config& config) {
   reporter = std::make_unique<server::StatusReporter>(*memory, *names, shard_pointers(), pointers, *sessions,
                                                       *ssd_reporter, data_sets);
   data_set_reporter = std::make_unique<server::DataSetReporter>(shard_pointers(), data_sets);
-  data_set_commands = std::make_unique<server::DataSetCommands>(shard_pointers(), memory->arena(), data_sets,
+  data_set_commands = std::make_unique<server::DataSetCommands>(shard_pointers(), data_sets,
                                                                 effective_pin_limit(config.memory));
   server::StatusReporter* const source = reporter.get();
   server::DataSetReporter* const sets_of = data_set_reporter.get();

@@ -137,7 +137,7 @@ class ReadPath {
   // Fetches what is missing in the background, as far as slots can be had at once. A hint.
   io::Task<void> prefetch(ReadRequest request);
   // Copies what `result` of `request` pinned into the request's buffer and gives the pins back: for a client
-  // that has enough of them.
+  // that has enough of them, and for callers that want the bytes in one place.
   void move_to_buffer(const ReadRequest& request, ReadResult* result);
   // Called with packs that are to be fetched ahead of a stream, for read_ahead() on the shard that owns them.
   using SendAhead = std::function<void(const ReadRequest& request, unsigned window)>;

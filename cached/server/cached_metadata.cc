@@ -3,8 +3,6 @@
 
 #include <string>
 
-#include "shm/hash.h"
-
 namespace cached::server {
 
 io::Task<Result<volume::PinnedBytes>> CachedMetadata::read_metadata(shm::ObjectId object, uint64_t offset,
@@ -21,20 +19,11 @@ io::Task<Result<volume::PinnedBytes>> CachedMetadata::read_metadata(shm::ObjectI
   request.buffer_bytes = bytes->size();
 
   const shm::BlockKey key{object, static_cast<uint32_t>(offset / shm::kBlockBytes), volume_id_, 0};
-  const auto count = static_cast<unsigned>(shards_.size());
-  Shard& owner = *shards_[shm::partition_of_hash(shm::hash_extent(key), count)];
+  Shard& owner = owner_of(shards_, key);
   co_await owner.reactor().hop();
-  const readpath::ReadResult result = co_await owner.read_path().read(request);
-  const char* begin = bytes->data() + result.buffer_offset;
-  if (result.outcome.ok() && !result.in_buffer) {
-    size_t copied = 0;
-    for (const readpath::ReadResult::Pinned& piece : result.pieces) {
-      std::memcpy(bytes->data() + copied, arena_ + piece.extent.arena_offset_bytes, piece.extent.length);
-      copied += piece.extent.length;
-      owner.read_path().unpin(piece.slot);
-    }
-    begin = bytes->data();
-  }
+  readpath::ReadResult result = co_await owner.read_path().read(request);
+  if (result.outcome.ok() && !result.in_buffer) owner.read_path().move_to_buffer(request, &result);
+  const char* const begin = bytes->data() + result.buffer_offset;
   co_await shards_.front()->reactor().hop();
   if (!result.outcome.ok()) {
     co_return Status(result.outcome.error,

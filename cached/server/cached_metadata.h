@@ -16,9 +16,9 @@ namespace cached::server {
 
 class CachedMetadata : public volume::MetadataSource {
  public:
-  // `shards` are all of them, in order; the first one is home. `arena` is their memory. All outlive this.
-  CachedMetadata(std::vector<Shard*> shards, const std::byte* arena, uint16_t volume_id)
-      : shards_(std::move(shards)), arena_(arena), volume_id_(volume_id) {}
+  // `shards` are all of them, in order; the first one is home. They outlive this.
+  CachedMetadata(std::vector<Shard*> shards, uint16_t volume_id)
+      : shards_(std::move(shards)), volume_id_(volume_id) {}
   // The volume whose metadata it is, which opens the objects; before the first read.
   void set_source(origin::Source* source) { source_ = source; }
 
@@ -27,7 +27,6 @@ class CachedMetadata : public volume::MetadataSource {
 
  private:
   const std::vector<Shard*> shards_;
-  const std::byte* const arena_;
   const uint16_t volume_id_;
   origin::Source* source_ = nullptr;
 };

@@ -125,7 +125,7 @@ Result<json> DataSetCommands::warm(const ControlRequest& request, JobKind kind) 
   warm.options.parallel = std::max(1U, static_cast<unsigned>(*parallel));
   warm.options.verify = *verify;
   warm.pins = pin ? &pins_ : nullptr;
-  start_warm(std::move(warm), shards_, arena_);
+  start_warm(std::move(warm), shards_);
   return (*made)->to_json();
 }
 

@@ -20,9 +20,8 @@ namespace cached::server {
 class DataSetCommands {
  public:
   // All outlive this; the shards' reactors run until this is gone.
-  DataSetCommands(std::vector<Shard*> shards, const std::byte* arena, const CurrentDataSets& sets,
-                  uint64_t pin_limit_bytes)
-      : shards_(std::move(shards)), arena_(arena), sets_(sets), pins_(pin_limit_bytes) {}
+  DataSetCommands(std::vector<Shard*> shards, const CurrentDataSets& sets, uint64_t pin_limit_bytes)
+      : shards_(std::move(shards)), sets_(sets), pins_(pin_limit_bytes) {}
   // Ends all jobs, and waits for them a while.
   ~DataSetCommands();
 
@@ -47,7 +46,6 @@ class DataSetCommands {
   Result<nlohmann::json> cancel(const admin::ControlRequest& request);
 
   const std::vector<Shard*> shards_;
-  const std::byte* const arena_;
   const CurrentDataSets& sets_;
   JobTable jobs_;
   PinTable pins_;

@@ -3,8 +3,6 @@
 
 #include <algorithm>
 
-#include "shm/hash.h"
-
 namespace cached::server {
 namespace {
 
@@ -34,11 +32,10 @@ io::Task<void> evict_tags(std::shared_ptr<EvictRequest> request, std::vector<Sha
 io::Task<void> evict_file(std::shared_ptr<EvictRequest> request, std::vector<Shard*> shards,
                           WalkedFile file) {
   const uint64_t end = file.layout_base + file.size;
-  const auto count = static_cast<unsigned>(shards.size());
   for (uint64_t at = file.layout_base; at < end && !request->job->cancelled;) {
     const uint64_t edge = std::min(end, (at / shm::kExtentBytes + 1) * shm::kExtentBytes);
     shm::BlockKey key{file.object, static_cast<uint32_t>(at / shm::kBlockBytes), request->volume->id(), 0};
-    Shard& owner = *shards[shm::partition_of_hash(shm::hash_extent(key), count)];
+    Shard& owner = owner_of(shards, key);
     co_await owner.reactor().hop();
     EvictCount evicted;
     for (; uint64_t{key.block} * shm::kBlockBytes < edge; ++key.block)

@@ -6,7 +6,6 @@
 
 #include "base/units.h"
 #include "cached/server/shard.h"
-#include "shm/hash.h"
 
 namespace cached::server {
 namespace {
@@ -65,7 +64,7 @@ bool put_directory_record(const volume::DirectoryItem& item, std::byte* at, cons
 Shard& Shard::owner_of(const Session& session, const shm::Submission& submission) const {
   const shm::BlockKey key{submission.object, static_cast<uint32_t>(submission.offset / shm::kBlockBytes),
                           session.volume()->id(), 0};
-  return *peers_[shm::partition_of_hash(shm::hash_extent(key), options_.shards)];
+  return server::owner_of(peers_, key);
 }
 
 readpath::ReadRequest Shard::read_request(const Attached& attached, unsigned queue,

@@ -68,8 +68,8 @@ Result<std::unique_ptr<Shard>> Shard::create(const Options& options, memory_tier
 
   shard->read_path_->set_send_ahead([self](const readpath::ReadRequest& request, unsigned window) {
     const shm::BlockKey key{request.object, 0, request.volume, request.data_set};
-    Shard* const owner = self->peers_[shm::partition_of_hash(shm::hash_extent(key), self->options_.shards)];
-    owner->reactor_->post([owner, request, window] { owner->read_path_->read_ahead(request, window); });
+    Shard& owner = server::owner_of(self->peers_, key);
+    owner.reactor_->post([&owner, request, window] { owner.read_path_->read_ahead(request, window); });
   });
 
   shard->reactor_->set_sleeping_flag(&memory.superblock()->shard_states[options.index].sleeping);
@@ -361,6 +361,10 @@ void Shard::wake_clients() {
     shm::futex_wake(control.completion_tail);
   }
   to_wake_.clear();
+}
+
+Shard& owner_of(const std::vector<Shard*>& shards, const shm::BlockKey& key) {
+  return *shards[shm::partition_of_hash(shm::hash_extent(key), static_cast<unsigned>(shards.size()))];
 }
 
 }  // namespace cached::server

@@ -173,4 +173,7 @@ class Shard {
   uint64_t running_ = 0;  // coroutines of requests
 };
 
+// The shard of `shards`, which are all of them in order, that owns the extent of `key`.
+Shard& owner_of(const std::vector<Shard*>& shards, const shm::BlockKey& key);
+
 }  // namespace cached::server

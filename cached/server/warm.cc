@@ -2,14 +2,13 @@
 #include "cached/server/warm.h"
 
 #include <algorithm>
-#include <cstdlib>
 #include <cstring>
 #include <deque>
 #include <optional>
 
 #include "base/log.h"
 #include "base/units.h"
-#include "shm/hash.h"
+#include "cached/ssd_tier/aligned_buffer.h"
 
 namespace cached::server {
 namespace {
@@ -34,25 +33,13 @@ struct Piece {
   uint32_t length = 0;
 };
 
-// Room for direct I/O, freed with the coroutine that owns it.
-struct AlignedMemory {
-  explicit AlignedMemory(uint64_t bytes)
-      : data(static_cast<std::byte*>(std::aligned_alloc(shm::kPageBytes, align_up(bytes, shm::kPageBytes)))) {
-  }
-  ~AlignedMemory() { std::free(data); }
-  AlignedMemory(const AlignedMemory&) = delete;
-  AlignedMemory& operator=(const AlignedMemory&) = delete;
-  std::byte* const data;
-};
-
 // All of it on shard 0's thread, but for where a coroutine has hopped to a piece's owner.
 class WarmRun {
  public:
-  WarmRun(WarmRequest request, std::vector<Shard*> shards, const std::byte* arena)
+  WarmRun(WarmRequest request, std::vector<Shard*> shards)
       : request_(std::move(request)),
         job_(*request_.job),
         shards_(std::move(shards)),
-        arena_(arena),
         home_(shards_.front()->reactor()),
         walk_(*request_.volume, home_, request_.caller) {}
 
@@ -182,8 +169,7 @@ class WarmRun {
     const readpath::ReadRequest request = read_request(piece);
     const shm::BlockKey key{request.object, static_cast<uint32_t>(request.offset / shm::kBlockBytes),
                             request.volume, 0};
-    Shard& owner =
-        *shards_[shm::partition_of_hash(shm::hash_extent(key), static_cast<unsigned>(shards_.size()))];
+    Shard& owner = owner_of(shards_, key);
     const bool pin = request_.pins != nullptr;
     if (pin && !request_.pins->reserve(piece.length)) {
       fail("it would hold more than memory.pin_limit allows (" + format_size(request_.pins->limit_bytes()) +
@@ -230,31 +216,25 @@ class WarmRun {
     const uint64_t end = whole.offset + whole.length;
     origin::OpenedObject opened = co_await whole.source->open(owner.reactor(), whole.handle, whole.object);
     if (!opened.outcome.ok()) co_return Status(opened.outcome.error, why(opened.outcome));
-    const AlignedMemory from_origin(shm::kMaximumReadBytes + shm::kReadBufferSlackBytes);
-    const AlignedMemory buffer(shm::kMaximumReadBytes + shm::kReadBufferSlackBytes);
-    if (from_origin.data == nullptr || buffer.data == nullptr)
-      co_return Status(ENOMEM, "no memory to verify with");
+    constexpr uint64_t kBufferBytes = shm::kMaximumReadBytes + shm::kReadBufferSlackBytes;
+    Result<ssd_tier::AlignedBuffer> from_origin = ssd_tier::AlignedBuffer::allocate(kBufferBytes);
+    Result<ssd_tier::AlignedBuffer> buffer = ssd_tier::AlignedBuffer::allocate(kBufferBytes);
+    if (!from_origin.ok() || !buffer.ok()) co_return Status(ENOMEM, "no memory to verify with");
     while (whole.offset < end) {
       whole.length = static_cast<uint32_t>(std::min(end - whole.offset, shm::kMaximumReadBytes));
-      whole.buffer = buffer.data;
-      whole.buffer_bytes = shm::kMaximumReadBytes + shm::kReadBufferSlackBytes;
+      whole.buffer = buffer->data();
+      whole.buffer_bytes = kBufferBytes;
       const uint64_t start = align_down(whole.offset, shm::kPageBytes);
       const uint64_t length = whole.offset + whole.length - start;
-      std::vector<iovec> iovecs{{from_origin.data, align_up(length, shm::kPageBytes)}};
+      std::vector<iovec> iovecs{{from_origin->data(), align_up(length, shm::kPageBytes)}};
       const origin::Outcome outcome =
           co_await opened.reader->read(owner.reactor(), start, length, std::move(iovecs));
       if (!outcome.ok()) co_return Status(outcome.error, why(outcome));
-      const readpath::ReadResult cached = co_await owner.read_path().read(whole);
+      readpath::ReadResult cached = co_await owner.read_path().read(whole);
       if (!cached.outcome.ok()) co_return Status(cached.outcome.error, why(cached.outcome));
-      const std::byte* expected = from_origin.data + (whole.offset - start);
-      bool same =
-          !cached.in_buffer || std::memcmp(buffer.data + cached.buffer_offset, expected, whole.length) == 0;
-      for (const readpath::ReadResult::Pinned& part : cached.pieces) {
-        same =
-            same && std::memcmp(arena_ + part.extent.arena_offset_bytes, expected, part.extent.length) == 0;
-        expected += part.extent.length;
-        owner.read_path().unpin(part.slot);
-      }
+      if (!cached.in_buffer) owner.read_path().move_to_buffer(whole, &cached);
+      const bool same = std::memcmp(buffer->data() + cached.buffer_offset,
+                                    from_origin->data() + (whole.offset - start), whole.length) == 0;
       if (!same) {
         evict_range(owner, whole);
         co_return Status(
@@ -295,7 +275,6 @@ class WarmRun {
   const WarmRequest request_;
   Job& job_;
   const std::vector<Shard*> shards_;
-  const std::byte* const arena_;
   io::Reactor& home_;
   TreeWalk walk_;
   bool walked_ = false;
@@ -311,9 +290,9 @@ class WarmRun {
 
 }  // namespace
 
-void start_warm(WarmRequest request, const std::vector<Shard*>& shards, const std::byte* arena) {
+void start_warm(WarmRequest request, const std::vector<Shard*>& shards) {
   io::Reactor& home = shards.front()->reactor();
-  const auto run = std::make_shared<WarmRun>(std::move(request), shards, arena);
+  const auto run = std::make_shared<WarmRun>(std::move(request), shards);
   home.post([run] { io::spawn(WarmRun::run(run)); });
 }
 

@@ -76,8 +76,7 @@ struct WarmRequest {
   PinTable* pins = nullptr;  // not null: pin what was brought in. Outlives the job
 };
 
-// Starts it; the job's state tells of its end. `shards` are all of them, and their reactors run until then;
-// `arena` is their memory.
-void start_warm(WarmRequest request, const std::vector<Shard*>& shards, const std::byte* arena);
+// Starts it; the job's state tells of its end. `shards` are all of them, and their reactors run until then.
+void start_warm(WarmRequest request, const std::vector<Shard*>& shards);
 
 }  // namespace cached::server

@@ -2,8 +2,6 @@
 #include "cached/metrics/collector.h"
 
 #include <array>
-#include <chrono>
-#include <future>
 #include <map>
 #include <memory>
 #include <string>
@@ -11,6 +9,7 @@
 
 #include "base/clock.h"
 #include "base/log.h"
+#include "cached/server/ask_shards.h"
 #include "cached/server/ssd_status.h"
 
 namespace cached::metrics {
@@ -19,8 +18,6 @@ namespace {
 using server::Session;
 using ssd_tier::DeviceFigures;
 using ssd_tier::DeviceLog;
-
-constexpr auto kShardPatience = std::chrono::seconds(1);
 
 constexpr std::array<const char*, readpath::kReadTiers> kTierNames = {"memory", "ssd", "origin"};
 constexpr std::array<const char*, readpath::kReadOutcomes> kOutcomeNames = {"ok", "changed", "error"};
@@ -69,30 +66,15 @@ Collector::Collector(Sources sources)
     : sources_(std::move(sources)), started_ns_(system_clock().monotonic_ns()) {}
 
 Collector::Answers Collector::ask_shards() const {
-  std::vector<std::future<ShardAnswer>> futures;
-  for (server::Shard* const shard : sources_.shards) {
-    // Shared, because a shard that answers too late still writes to it.
-    const auto answer = std::make_shared<std::promise<ShardAnswer>>();
-    futures.push_back(answer->get_future());
-    const memory_tier::NameTable* const names = shard == sources_.shards.front() ? sources_.names : nullptr;
-    const bool has_ssd = sources_.ssd != nullptr;
-    shard->reactor().post([shard, names, has_ssd, answer] {
-      ShardAnswer figures{shard->figures(), std::nullopt, {}};
-      if (has_ssd) figures.ssd = shard->ssd_stats();
-      if (names != nullptr) figures.names = names->stats();
-      answer->set_value(std::move(figures));
-    });
-  }
-  const auto deadline = std::chrono::steady_clock::now() + kShardPatience;
-  Answers answers;
-  for (std::future<ShardAnswer>& future : futures) {
-    if (future.wait_until(deadline) == std::future_status::ready) {
-      answers.emplace_back(future.get());
-    } else {
-      answers.emplace_back(std::nullopt);
-    }
-  }
-  return answers;
+  const server::Shard* const first = sources_.shards.front();
+  return server::ask_each_shard(sources_.shards, [first, names = sources_.names,
+                                                  has_ssd = sources_.ssd != nullptr](server::Shard& shard) {
+    ShardAnswer figures{shard.figures(), std::nullopt, {}};
+    if (has_ssd) figures.ssd = shard.ssd_stats();
+    // The name table is the first shard's.
+    if (&shard == first) figures.names = names->stats();
+    return figures;
+  });
 }
 
 std::vector<prometheus::MetricFamily> Collector::collect() const {
@@ -154,14 +136,8 @@ void Collector::add_reads(const Answers& answers, Families* families) const {
     }
   }
   const server::SessionServer::Snapshot clients = sources_.sessions->snapshot();
-  const auto sum_of = [&](shm::Counter counter) {
-    uint64_t total = 0;
-    for (const auto& [volume, past] : clients.past_counters) total += past[static_cast<size_t>(counter)];
-    for (const auto& session : clients.sessions) total += session->counter(counter);
-    return number(total);
-  };
-  families->add(Metric::kReads, {"shared_memory", "ok"}, sum_of(shm::Counter::kHits));
-  families->add(Metric::kReadBytes, {"shared_memory", "ok"}, sum_of(shm::Counter::kHitBytes));
+  families->add(Metric::kReads, {"shared_memory", "ok"}, number(clients.sum(shm::Counter::kHits)));
+  families->add(Metric::kReadBytes, {"shared_memory", "ok"}, number(clients.sum(shm::Counter::kHitBytes)));
   families->add(Metric::kBufferAnswers, number(buffer_answers));
 }
 

@@ -127,13 +127,11 @@ void SessionServer::reconfigure(std::map<std::string, volume::Volume*> volumes, 
   max_sessions_ = max_sessions;
 }
 
-std::vector<uint64_t> SessionServer::past_counters() const {
-  const std::lock_guard lock(mutex_);
-  std::vector<uint64_t> sums(static_cast<size_t>(shm::Counter::kCount));
-  for (const auto& [volume, counters] : past_counters_) {
-    std::transform(sums.begin(), sums.end(), counters.begin(), sums.begin(), std::plus<>());
-  }
-  return sums;
+uint64_t SessionServer::Snapshot::sum(shm::Counter counter) const {
+  uint64_t total = 0;
+  for (const auto& [volume, past] : past_counters) total += past[static_cast<size_t>(counter)];
+  for (const std::shared_ptr<Session>& session : sessions) total += session->counter(counter);
+  return total;
 }
 
 SessionServer::Snapshot SessionServer::snapshot() const {

@@ -45,12 +45,12 @@ class SessionServer {
   // What may be mounted, and how many sessions there may be, from now on. Sessions that are there stay. Any
   // thread.
   void reconfigure(std::map<std::string, volume::Volume*> volumes, unsigned max_sessions);
-  // Sums of the counters of sessions that are gone, in order of shm::Counter. Any thread.
-  std::vector<uint64_t> past_counters() const;
   // Both as of one moment, those of sessions that are gone by the name of their volume. Any thread.
   struct Snapshot {
     std::vector<std::shared_ptr<Session>> sessions;
-    std::map<std::string, std::vector<uint64_t>> past_counters;
+    std::map<std::string, std::vector<uint64_t>> past_counters;  // in order of shm::Counter
+    // Over all sessions, those that are gone included.
+    uint64_t sum(shm::Counter counter) const;
   };
   Snapshot snapshot() const;
 

@@ -112,28 +112,32 @@ std::vector<volume::Volume*> StatusReporter::all_volumes() const {
   return all;
 }
 
-TrafficSample StatusReporter::traffic() const {
-  std::vector<uint64_t> sums = sessions_.past_counters();
-  for (const std::shared_ptr<Session>& session : sessions_.sessions()) {
-    for (size_t i = 0; i < sums.size(); ++i) sums[i] += session->counter(static_cast<shm::Counter>(i));
-  }
-  const auto sum = [&sums](shm::Counter counter) { return sums[static_cast<size_t>(counter)]; };
-  TrafficSample sample{.at_ns = system_clock().monotonic_ns(),
-                       .reads = sum(shm::Counter::kReads),
-                       .read_bytes = sum(shm::Counter::kReadBytes),
-                       .hits = sum(shm::Counter::kHits),
-                       .hit_bytes = sum(shm::Counter::kHitBytes),
-                       .misses = sum(shm::Counter::kMisses),
-                       .miss_bytes = sum(shm::Counter::kMissBytes)};
+OriginSums StatusReporter::origin_sums() const {
+  OriginSums sums;
   for (const volume::Volume* const volume : all_volumes()) {
-    sample.origin_reads += volume->origin_counters().reads;
-    sample.origin_bytes += volume->origin_counters().read_bytes;
+    const origin::OriginCounters& counters = volume->origin_counters();
+    sums.reads += counters.reads;
+    sums.bytes += counters.read_bytes;
+    sums.errors += counters.errors;
+    sums.in_flight += counters.in_flight;
   }
-  return sample;
+  return sums;
+}
+
+TrafficSample StatusReporter::traffic(const SessionServer::Snapshot& clients, const OriginSums& origin) {
+  return {.at_ns = system_clock().monotonic_ns(),
+          .reads = clients.sum(shm::Counter::kReads),
+          .read_bytes = clients.sum(shm::Counter::kReadBytes),
+          .hits = clients.sum(shm::Counter::kHits),
+          .hit_bytes = clients.sum(shm::Counter::kHitBytes),
+          .misses = clients.sum(shm::Counter::kMisses),
+          .miss_bytes = clients.sum(shm::Counter::kMissBytes),
+          .origin_reads = origin.reads,
+          .origin_bytes = origin.bytes};
 }
 
 void StatusReporter::sample() {
-  samples_.push_back(traffic());
+  samples_.push_back(traffic(sessions_.snapshot(), origin_sums()));
   if (samples_.size() > kSamplesKept) samples_.pop_front();
 }
 
@@ -201,26 +205,11 @@ Result<json> StatusReporter::status() {
     requests += shard.requests;
     violations += shard.violations;
   }
-  uint64_t origin_reads = 0;
-  uint64_t origin_bytes = 0;
-  uint64_t origin_errors = 0;
-  uint64_t origin_in_flight = 0;
-  for (const volume::Volume* const volume : all_volumes()) {
-    const origin::OriginCounters& counters = volume->origin_counters();
-    origin_reads += counters.reads;
-    origin_bytes += counters.read_bytes;
-    origin_errors += counters.errors;
-    origin_in_flight += counters.in_flight;
-  }
-  json clients;
-  const std::vector<std::shared_ptr<Session>> sessions = sessions_.sessions();
-  const std::vector<uint64_t> past = sessions_.past_counters();
-  for (const NamedCounter& counter : kCounters) {
-    uint64_t sum = past[static_cast<size_t>(counter.counter)];
-    for (const std::shared_ptr<Session>& session : sessions) sum += session->counter(counter.counter);
-    clients[counter.name] = sum;
-  }
-  const TrafficSample now = traffic();
+  const OriginSums origin = origin_sums();
+  const SessionServer::Snapshot clients = sessions_.snapshot();
+  json counters;
+  for (const NamedCounter& counter : kCounters) counters[counter.name] = clients.sum(counter.counter);
+  const TrafficSample now = traffic(clients, origin);
   const uint64_t uptime_ns = system_clock().monotonic_ns() - started_ns_;
   char instance[17];
   std::snprintf(instance, sizeof instance, "%016lx",
@@ -249,19 +238,19 @@ Result<json> StatusReporter::status() {
         {"regions_used", memory.regions_used}}},
       {"names", {{"entries", collected->names.names}, {"inodes", collected->names.inodes}}},
       {"origin",
-       {{"reads", origin_reads},
-        {"read_bytes", origin_bytes},
-        {"errors", origin_errors},
-        {"in_flight", origin_in_flight},
+       {{"reads", origin.reads},
+        {"read_bytes", origin.bytes},
+        {"errors", origin.errors},
+        {"in_flight", origin.in_flight},
         {"prefetch_bytes", reads.prefetch_bytes},
         {"prefetch_dropped", reads.prefetch_dropped},
         {"buffer_answers", reads.buffer_answers}}},
-      {"clients", clients},
+      {"clients", counters},
       {"traffic",
        {{"total", traffic_json({.at_ns = started_ns_}, now)},
         {"recent",
          traffic_json(samples_.empty() ? TrafficSample{.at_ns = started_ns_} : samples_.front(), now)}}},
-      {"sessions", sessions.size()},
+      {"sessions", clients.sessions.size()},
       {"volumes", volume_list()}};
   if (!ssd->is_null()) answer["ssd"] = std::move(ssd).value();
   return answer;

@@ -31,6 +31,14 @@ struct TrafficSample {
   uint64_t origin_bytes = 0;
 };
 
+// What all volumes have read, and are reading, from their sources.
+struct OriginSums {
+  uint64_t reads = 0;
+  uint64_t bytes = 0;
+  uint64_t errors = 0;
+  uint64_t in_flight = 0;
+};
+
 class StatusReporter {
  public:
   // How often sample() is to be called, and how far back the recent traffic goes.
@@ -58,7 +66,8 @@ class StatusReporter {
   Result<Collected> collect();
   nlohmann::json volume_list();
   std::vector<volume::Volume*> all_volumes() const;
-  TrafficSample traffic() const;
+  OriginSums origin_sums() const;
+  static TrafficSample traffic(const SessionServer::Snapshot& clients, const OriginSums& origin);
 
   memory_tier::SharedMemory& memory_;
   memory_tier::NameTable& names_;

@@ -28,14 +28,14 @@ void Greeter::Inbox::put(Answer answer) {
 }
 
 Status Greeter::ask(uint64_t question, volume::Volume* volume, uint64_t snapshot) {
-  size_t& running = running_[volume];
-  if (running >= kWaitingPerVolume) {
+  const auto running = std::ranges::count_if(
+      questions_, [volume](const auto& asked) { return asked.second.volume == volume; });
+  if (static_cast<size_t>(running) >= kWaitingPerVolume) {
     return Status(EAGAIN, "the source of volume " + volume->name() + " (" + volume->source() +
                               ") does not answer, and " + std::to_string(running) +
                               " clients wait for it already; try again when it does");
   }
-  ++running;
-  waiting_.emplace(question, Question{volume, clock_.monotonic_ns() + kLimitNs});
+  questions_.emplace(question, Question{volume, clock_.monotonic_ns() + kLimitNs});
   std::unique_ptr<io::BlockingPool>& pool = pools_[volume];
   if (!pool) pool = std::make_unique<io::BlockingPool>("root-" + volume->name(), kThreadsPerVolume);
   pool->submit([inbox = inbox_, question, volume, snapshot] {
@@ -52,34 +52,23 @@ std::vector<Greeter::Answer> Greeter::take_answers() {
     const std::lock_guard lock(inbox_->mutex);
     came.swap(inbox_->answers);
   }
-  std::erase_if(came, [this](const Answer& answer) {
-    if (const auto late = given_up_.find(answer.question); late != given_up_.end()) {
-      --running_[late->second];
-      given_up_.erase(late);
-      return true;
-    }
-    const auto asked = waiting_.find(answer.question);
-    --running_[asked->second.volume];
-    waiting_.erase(asked);
-    return false;
-  });
+  std::erase_if(
+      came, [this](const Answer& answer) { return questions_.extract(answer.question).mapped().given_up; });
   const uint64_t now_ns = clock_.monotonic_ns();
-  for (auto asked = waiting_.begin(); asked != waiting_.end();) {
-    if (asked->second.deadline_ns > now_ns) {
-      ++asked;
-      continue;
-    }
-    came.push_back({asked->first, {volume::Outcome{.error = ETIMEDOUT}}});
-    given_up_.emplace(asked->first, asked->second.volume);
-    asked = waiting_.erase(asked);
+  for (auto& [question, asked] : questions_) {
+    if (asked.given_up || asked.deadline_ns > now_ns) continue;
+    asked.given_up = true;
+    came.push_back({question, {volume::Outcome{.error = ETIMEDOUT}}});
   }
   return came;
 }
 
 int Greeter::timeout_ms() const {
-  if (waiting_.empty()) return -1;
   uint64_t first_ns = UINT64_MAX;
-  for (const auto& [question, asked] : waiting_) first_ns = std::min(first_ns, asked.deadline_ns);
+  for (const auto& [question, asked] : questions_) {
+    if (!asked.given_up) first_ns = std::min(first_ns, asked.deadline_ns);
+  }
+  if (first_ns == UINT64_MAX) return -1;
   const uint64_t now_ns = clock_.monotonic_ns();
   return first_ns > now_ns ? static_cast<int>((first_ns - now_ns) / kNanosecondsPerMillisecond) + 1 : 0;
 }

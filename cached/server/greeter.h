@@ -61,16 +61,14 @@ class Greeter {
   struct Question {
     volume::Volume* volume = nullptr;
     uint64_t deadline_ns = 0;
+    bool given_up = false;
   };
 
   explicit Greeter(const Clock& clock) : clock_(clock) {}
 
   const Clock& clock_;
   std::shared_ptr<Inbox> inbox_ = std::make_shared<Inbox>();
-  std::map<uint64_t, Question> waiting_;       // by question
-  std::map<volume::Volume*, size_t> running_;  // calls that have not returned, given up or not
-  std::map<uint64_t, volume::Volume*>
-      given_up_;  // questions that timed out and whose calls have not returned
+  std::map<uint64_t, Question> questions_;  // whose calls have not returned
   std::map<volume::Volume*, std::unique_ptr<io::BlockingPool>> pools_;
 };
 

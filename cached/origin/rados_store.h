@@ -40,6 +40,12 @@ struct RadosOptions {
 
 inline constexpr uint32_t kMinimumOriginTimeoutMs = 1'000;
 
+// How long one operation may take before it fails: its last attempt may begin just before its time is over,
+// and has a quarter of it.
+constexpr uint32_t longest_operation_ms(uint32_t origin_timeout_ms) {
+  return origin_timeout_ms + origin_timeout_ms / 4;
+}
+
 class RadosStore : public ObjectStore {
  public:
   // Begins to connect in the background and returns at once. EINVAL for options that can never work.

@@ -12,6 +12,7 @@
 
 #include "base/log.h"
 #include "base/units.h"
+#include "cached/origin/rados_store.h"
 
 namespace cached::volume {
 namespace {
@@ -20,7 +21,6 @@ using juicefs::Script;
 using origin::RedisClient;
 using origin::RedisReply;
 
-constexpr uint32_t kAnswerSlackMs = 10'000;
 constexpr uint64_t kChunksOfRun = 16;
 constexpr uint64_t kRunBytes = kChunksOfRun * juicefs::kChunkBytes;
 constexpr size_t kPiecesOfAnswer = 3'000;
@@ -142,9 +142,8 @@ void JuicefsVolume::keys_changed(const std::vector<std::string>& keys) {
 }
 
 uint32_t JuicefsVolume::answer_timeout_ms() const {
-  // A block's last attempt may begin just before its time is over and has a quarter of it.
   const auto metadata_ms = static_cast<uint32_t>(options_.metadata_timeout_ns / kNanosecondsPerMillisecond);
-  return std::max(metadata_ms, options_.origin_timeout_ms + options_.origin_timeout_ms / 4) + kAnswerSlackMs;
+  return std::max(metadata_ms, origin::longest_operation_ms(options_.origin_timeout_ms)) + kAnswerSlackMs;
 }
 
 std::string JuicefsVolume::trouble() {

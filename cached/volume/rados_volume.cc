@@ -9,6 +9,7 @@
 #include <future>
 
 #include "base/log.h"
+#include "cached/origin/rados_store.h"
 
 namespace cached::volume {
 namespace {
@@ -20,7 +21,6 @@ uint64_t cookie_of(uint64_t snapshot, uint64_t next_entry) {
   return (snapshot & kSnapshotTagMask) << 32 | next_entry;
 }
 
-constexpr uint32_t kAnswerSlackMs = 10'000;
 constexpr uint64_t kRootWaitInVainNs = 50 * kNanosecondsPerMillisecond;
 // Between two packs lie the objects of large files.
 constexpr unsigned kObjectsLookedAhead = 4;
@@ -92,9 +92,8 @@ void RadosVolume::begin() {
 }
 
 uint32_t RadosVolume::answer_timeout_ms() const {
-  // An operation's last attempt may begin just before its time is over and has a quarter of it. A request
-  // makes more than one operation, but what comes after one that was in vain is not tried.
-  return options_.origin_timeout_ms + options_.origin_timeout_ms / 4 + kAnswerSlackMs;
+  // A request makes more than one operation, but what comes after one that was in vain is not tried.
+  return origin::longest_operation_ms(options_.origin_timeout_ms) + kAnswerSlackMs;
 }
 
 void RadosVolume::note_trouble(const Status& status) {

@@ -105,6 +105,8 @@ class Volume : public origin::Source {
   // The longest that a request may take because the source does not answer; 0: nothing that clients have to
   // wait longer for than they do for the daemon. Immutable; any thread.
   virtual uint32_t answer_timeout_ms() const { return 0; }
+  // What a request may take beside the source's own time.
+  static constexpr uint32_t kAnswerSlackMs = 10'000;
   // What lies below the directory `path` (empty: the root), as counted last. Asking begins a count in the
   // background if there is none or it is old. Any thread; may block for a call at the origin.
   // Kinds that cannot count say so.

@@ -3,9 +3,9 @@
 import subprocess
 import time
 
-import proc
 from harness import case, in_turns, load_result, result_of
 from juicefs_setup import Volume
+from memory_cases import compare_small_files
 
 MEMORY = "2GiB"
 READERS = 8
@@ -88,16 +88,4 @@ def juicefs_find(bench):
 def juicefs_warm(bench):
     """20,000 files of 20-100 KB of a JuiceFS volume from memory, random order, kernel caches dropped: against the null fs's."""
     volume = Volume(bench, "juicefs-small")
-    daemon = volume.daemon(MEMORY)
-    mount = bench.mount(daemon)
-    floor = bench.null_mount(volume.file_list, MEMORY)
-    load = ["--workload=smallfiles", f"--filelist={volume.file_list}", "--bs=128k"]
-    bench.load(*load, f"--directory={mount.path}", "--numjobs=4")
-
-    def measure(path):
-        proc.drop_kernel_caches()
-        return bench.load(*load, f"--directory={path}")[0]["read"]["iops"]
-
-    with daemon.all_from_memory():
-        cached, null = in_turns(bench.runs(5), lambda: measure(mount.path), lambda: measure(floor.path))
-    return result_of(bench.case, "files/s", cached, null)
+    return compare_small_files(bench, volume.daemon(MEMORY), volume.file_list, MEMORY)

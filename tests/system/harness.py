@@ -371,6 +371,27 @@ class SystemTest(unittest.TestCase):
         made = subprocess.run(command, check=True, capture_output=True, text=True)
         return json.loads(made.stdout)["bytes"]
 
+    def write(self, name, content=b"content\n", mode=0o644):
+        """A file at the source, with the directories above it. Returns its path."""
+        path = self.source / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+        path.chmod(mode)
+        return path
+
+    def write_varied_tree(self):
+        """Files and directories of many sizes, modes, owners, times and link counts at the source."""
+        self.write("plain")
+        self.write("empty", b"")
+        self.write("deep/er/and/deep/er/file", b"x" * 5000)
+        for mode in (0o000, 0o4755, 0o2750, 0o1777, 0o640):
+            self.write(f"modes/{mode:o}", mode=mode)
+        os.chown(self.write("owned"), 1234, 5678)
+        os.utime(self.write("dated"), ns=(1_000_000_000_123_456_789, 1_234_567_890_987_654_321))
+        os.utime(self.write("before-1970"), ns=(-5_000_000_000, -5_000_000_001))
+        os.link(self.write("linked"), self.source / "deep/second-name")
+        (self.source / "sticky").mkdir(mode=0o1777)
+
     def settle(self):
         """Waits until files made just now are older than the default settle_ms. Before that they have identities that no
         revalidation outlives, so what is cached of them is fetched again."""

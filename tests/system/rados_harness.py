@@ -133,13 +133,6 @@ class RadosTest(SystemTest):
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(generator.randbytes(size))
 
-    def write(self, name, content=b"content\n", mode=0o644):
-        path = self.source / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(content)
-        path.chmod(mode)
-        return path
-
     # -- the daemon --------------------------------------------------------------------------------------------------
 
     def volume(self, name="data", daemon=None):

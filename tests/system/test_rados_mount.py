@@ -42,17 +42,8 @@ class RadosMountTest(RadosTest):
         return self.start_and_mount(**options)
 
     def test_a_mount_shows_the_tree_that_was_imported(self):
-        self.write("plain")
-        self.write("empty", b"")
-        self.write("deep/er/and/deep/er/file", b"x" * 5000)
+        self.write_varied_tree()
         self.write("large", os.urandom(9_000_001))
-        for mode in (0o000, 0o4755, 0o2750, 0o1777, 0o640):
-            self.write(f"modes/{mode:o}", mode=mode)
-        os.chown(self.write("owned"), 1234, 5678)
-        os.utime(self.write("dated"), ns=(1_000_000_000_123_456_789, 1_234_567_890_987_654_321))
-        os.utime(self.write("before-1970"), ns=(-5_000_000_000, -5_000_000_001))
-        os.link(self.write("linked"), self.source / "deep/second-name")
-        (self.source / "sticky").mkdir(mode=0o1777)
         os.symlink("deep/er", self.source / "link")
         os.symlink("x" * 1000, self.source / "dangling")
         path = self.write("attributes")

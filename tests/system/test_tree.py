@@ -55,25 +55,9 @@ class TreeTest(SystemTest):
                 self.assertTrue(value == seen[path][key],
                                 f"{path}: {key}: {value!r:.200} became {seen[path][key]!r:.200}")
 
-    def write(self, name, content=b"content\n", mode=0o644):
-        path = self.source / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(content)
-        path.chmod(mode)
-        return path
-
     def test_a_mount_shows_the_tree_as_it_is(self):
-        self.write("plain")
-        self.write("empty", b"")
-        self.write("deep/er/and/deep/er/file", b"x" * 5000)
+        self.write_varied_tree()
         self.write("odd/size", os.urandom(300_001))
-        for mode in (0o000, 0o4755, 0o2750, 0o1777, 0o640):
-            self.write(f"modes/{mode:o}", mode=mode)
-        os.chown(self.write("owned"), 1234, 5678)
-        os.utime(self.write("dated"), ns=(1_000_000_000_123_456_789, 1_234_567_890_987_654_321))
-        os.utime(self.write("before-1970"), ns=(-5_000_000_000, -5_000_000_001))
-        os.link(self.write("linked"), self.source / "second-name")
-        (self.source / "sticky").mkdir(mode=0o1777)
         self.assert_same_tree(self.start())
 
     def test_symlinks_are_shown_and_followed_by_the_kernel(self):

@@ -234,7 +234,8 @@ TEST_F(Import, NamesAFileThatKeepsChanging) {
     }
   });
   Status status;
-  // The writer changes the file all the time, when the machine lets it run: an import may see the file at rest.
+  // The writer changes the file all the time, when the machine lets it run: an import may see the file at
+  // rest.
   const auto end = std::chrono::steady_clock::now() + std::chrono::seconds(60);
   while (status.ok() && std::chrono::steady_clock::now() < end) status = import_tree();
   stop = true;

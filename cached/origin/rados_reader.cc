@@ -1,7 +1,6 @@
 // Reading a part of a store's object: see rados_reader.h.
 #include "cached/origin/rados_reader.h"
 
-#include <string>
 #include <utility>
 
 #include "cached/origin/iovecs.h"
@@ -23,8 +22,8 @@ io::Task<Outcome> RadosReader::read(io::Reactor& reactor, uint64_t offset, uint6
   const Result<uint64_t> got = co_await store_->read(object_, base_ + offset, std::move(iovecs)).on(reactor);
   if (got.ok() && *got == length) co_return Outcome{};
   if (got.ok()) {
-    damage_->report(object_.name, "it ends after " + std::to_string(base_ + offset + *got) +
-                                      " bytes, but a file has " + std::to_string(base_ + size_));
+    // Without figures, which differ from read to read: one damaged object is one line.
+    damage_->report(object_.name, "it ends before a file does whose bytes it holds");
   } else if (got.error_number() == ENOENT) {
     damage_->report(object_.name, "it is missing");
   }

@@ -205,7 +205,7 @@ class RadosChangeTest(RadosTest):
     def test_a_source_that_changes_during_the_import_is_named(self):
         self.make_files(40, 3_000_000)
         victim = self.source / "zz-last"
-        victim.write_bytes(bytes(3_000_000))
+        victim.write_bytes(bytes(48 << 20))  # many pieces, so that an attempt takes longer than this process may have no CPU
         process = self.start_import()
         self.stop_import_when(process, lambda: len(self.objects()) > 2)
         stop = time.monotonic() + COMMAND_TIMEOUT_S

@@ -14,6 +14,12 @@ class RadosCodedTest(RadosTest):
     pools, coded_pools = ("meta",), ("coded",)
     data_pool = "coded"
 
+    @classmethod
+    def setUpClass(cls):
+        super().setUpClass()
+        # Metadata must outlast the loss of an OSD as data does.
+        cls.cluster.command("ceph", "osd", "pool", "set", "meta", "size", 2)
+
     def test_data_may_be_erasure_coded(self):
         self.make_tree(small=300, large=3, large_size="16MiB")
         os.link(self.source / self.some_file(), self.source / "link")

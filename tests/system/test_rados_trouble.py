@@ -229,7 +229,7 @@ class RadosTroubleTest(RadosTest):
         self.damaged(lambda name, good: self.cluster.command("rados", "-p", "data", "rm", name), "it is missing")
 
     def test_a_short_object_is_eio_for_its_range(self):
-        self.damaged(lambda name, good: self.put_object(name, good[:3 * BLOCK + 1]), "it ends after|not those that were")
+        self.damaged(lambda name, good: self.put_object(name, good[:3 * BLOCK + 1]), "it ends before|not those that were")
 
     def test_a_changed_object_is_eio_for_its_range(self):
         def flip(name, good):

@@ -118,7 +118,7 @@ class SsdTest(SsdBase):
         self.wait_for_devices()
         mount = self.mount(attr_timeout=1)
         self.verify("run", self.source, mount.path, "--manifest", self.manifest, "--seconds", 12, "--staleness-ms", 1000,
-                    "--changers", 2, "--threads", 3)
+                    "--changers", 2, "--threads", 3, "--allow-short")
 
     def test_a_device_is_drained_and_used_again(self):
         total = self.start(devices=(("ssd0", "512MiB"), ("ssd1", "512MiB")))

@@ -79,7 +79,7 @@ TEST_F(RadosReaderTest, ShortObjectIsEIOAndNamedInTheLog) {
   RadosReader reader = reader_of("o", 4, 100);
   std::string buffer(4096, '#');
   EXPECT_EQ(read(reader, 0, 100, {{buffer.data(), buffer.size()}}).error, EIO);
-  EXPECT_EQ(log_.count("object `o`: it ends after 10 bytes, but a file has 104"), 1U);
+  EXPECT_EQ(log_.count("object `o`: it ends before a file does whose bytes it holds"), 1U);
 }
 
 }  // namespace

@@ -13,7 +13,7 @@ import time
 
 from data_sets import MIB, small_plan
 from harness import BenchError
-from rados_setup import OBJECTS_POOL, kept_cluster
+from rados_setup import OBJECTS_POOL, idle_daemon, kept_cluster
 
 BLOCK_BYTES = 4 * MIB
 CHUNK_BYTES = 64 * MIB
@@ -141,7 +141,8 @@ class Volume:
     def daemon(self, memory):
         """A cold daemon on a cold OSD."""
         self.cluster.make_cold()
-        return self.bench.daemon({"source": f"juicefs:unix://{self.redis.path}?db=0", "ceph_conf": self.cluster.conf}, memory)
+        keys = {"source": f"juicefs:unix://{self.redis.path}?db=0", "ceph_conf": self.cluster.conf}
+        return idle_daemon(self.bench, keys, memory)
 
     def loop(self, *arguments):
         """librados alone on the same objects; the OSD cold."""

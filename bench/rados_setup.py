@@ -154,6 +154,16 @@ def new_cluster(bench):
                                                 "--pool", DATA_POOL, "--pool", METADATA_POOL], "stop")
 
 
+def idle_daemon(bench, keys, memory):
+    """A daemon with this volume, when it has prepared its memory and has nothing to do any more."""
+    daemon = bench.daemon(keys, memory)
+    before = 0
+    while (now := proc.cpu_ns(daemon.pid)) > before + IDLE_CPU_NS:
+        before = now
+        time.sleep(0.2)
+    return daemon
+
+
 class DataSet:
     """A data set in the kept cluster, imported once."""
 
@@ -187,14 +197,9 @@ class DataSet:
             mark.touch()
 
     def daemon(self, memory):
-        """A cold daemon on a cold OSD, when it has nothing to do any more."""
+        """A cold daemon on a cold OSD."""
         self.cluster.make_cold()
-        daemon = self.bench.daemon(self.cluster.volume_keys(self.name), memory)
-        before = 0
-        while (now := proc.cpu_ns(daemon.pid)) > before + IDLE_CPU_NS:
-            before = now
-            time.sleep(0.2)
-        return daemon
+        return idle_daemon(self.bench, self.cluster.volume_keys(self.name), memory)
 
     def load(self, memory, *arguments):
         """Reads through a cold daemon with cached-bench, engine shm."""

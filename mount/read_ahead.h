@@ -19,7 +19,7 @@ namespace cached::mount {
 inline constexpr uint64_t kReadAheadMinimumFileBytes =
     1024 * 1024;  // hints are given for files of at least this size
 inline constexpr uint64_t kMinimumWindowBytes = 1024 * 1024;
-inline constexpr uint64_t kMaximumWindowBytes = 8 * 1024 * 1024;
+inline constexpr uint64_t kMaximumWindowBytes = 32 * 1024 * 1024;
 inline constexpr uint64_t kMaximumHintBytes = 4 * 1024 * 1024;  // one hint; also the extent it must not leave
 
 // A range [begin, end) of a file; empty if there is nothing to do.

@@ -9,6 +9,8 @@
 #include <algorithm>
 #include <cstdint>
 
+#include "shm/types.h"
+
 namespace cached::mount {
 
 // The kernel's attribute timeout ends this much before ours (at most an eighth of the timeout). A read()
@@ -22,6 +24,7 @@ inline constexpr uint64_t kKernelMarginNs = 25'000'000;
 // clock read between) is brand-new.
 constexpr uint64_t rest_ns(uint64_t validated_at_ns, uint64_t now_ns, uint64_t timeout_ns, bool immutable) {
   if (immutable || now_ns <= validated_at_ns) return timeout_ns;
+  if (validated_at_ns <= shm::kNeverValidatedNs) return 0;
   const uint64_t age_ns = now_ns - validated_at_ns;
   return age_ns >= timeout_ns ? 0 : timeout_ns - age_ns;
 }
@@ -29,7 +32,8 @@ constexpr uint64_t rest_ns(uint64_t validated_at_ns, uint64_t now_ns, uint64_t t
 // Whether a record may still be used. With a timeout of 0 only what was validated at this very instant is
 // fresh.
 constexpr bool is_fresh(uint64_t validated_at_ns, uint64_t now_ns, uint64_t timeout_ns, bool immutable) {
-  return immutable || now_ns <= validated_at_ns || now_ns - validated_at_ns < timeout_ns;
+  if (immutable || now_ns <= validated_at_ns) return true;
+  return validated_at_ns > shm::kNeverValidatedNs && now_ns - validated_at_ns < timeout_ns;
 }
 
 // A timeout as the kernel wants it, in seconds.

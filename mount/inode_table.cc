@@ -99,7 +99,9 @@ Inode::Inode(const shm::InodeInfo& info, Inode* parent, char* name, uint8_t name
 
 Attributes Inode::attributes() const {
   const Guard guard(*this);
-  return attributes_;
+  Attributes attributes = attributes_;
+  attributes.validated_at_ns = validated_at_ns();
+  return attributes;
 }
 
 ReadSource Inode::read_source() const {
@@ -111,7 +113,7 @@ ReadSource Inode::read_source() const {
   source.file.layout = attributes_.layout;
   source.file.data_set = attributes_.data_set;
   source.size = attributes_.size;
-  source.validated_at_ns = attributes_.validated_at_ns;
+  source.validated_at_ns = validated_at_ns();
   source.immutable = attributes_.immutable();
   source.refusing = (page_bits_ & kRefusing) != 0;
   source.settling = (page_bits_ & kSettling) != 0;
@@ -120,9 +122,16 @@ ReadSource Inode::read_source() const {
 }
 
 void Inode::adopt(const shm::InodeInfo& info) {
-  const Attributes fresh = to_attributes(info);
+  Attributes fresh = to_attributes(info);
   const Guard guard(*this);
-  if (fresh.validated_at_ns < attributes_.validated_at_ns) return;
+  const bool older = fresh.validated_at_ns < attributes_.validated_at_ns;
+  if ((page_bits_ & kOutdated) == 0) {
+    if (older) return;
+  } else if (older || fresh.validated_at_ns == attributes_.validated_at_ns) {
+    fresh.validated_at_ns = attributes_.validated_at_ns;
+  } else {
+    page_bits_ &= static_cast<uint8_t>(~kOutdated);
+  }
   if (fresh.object != attributes_.object) {
     const bool served = (page_bits_ & kPagesServed) != 0;
     const bool same_bytes = fresh.size == attributes_.size && fresh.mtime_s == attributes_.mtime_s &&
@@ -131,6 +140,13 @@ void Inode::adopt(const shm::InodeInfo& info) {
     if ((served && !same_bytes) || fresh.size < attributes_.size) page_bits_ |= kPagesStale | kRefusing;
   }
   attributes_ = fresh;
+}
+
+void Inode::outdate(uint64_t told_at_ns) {
+  const Guard guard(*this);
+  if (attributes_.immutable() || told_at_ns < attributes_.validated_at_ns) return;
+  attributes_.validated_at_ns = told_at_ns;
+  page_bits_ |= kOutdated;
 }
 
 bool Inode::commit_read(const shm::ObjectId& object) {
@@ -148,7 +164,9 @@ bool Inode::pages_stale() const {
 Attributes Inode::tell_attributes() {
   const Guard guard(*this);
   told_size_ = attributes_.size;
-  return attributes_;
+  Attributes attributes = attributes_;
+  attributes.validated_at_ns = validated_at_ns();
+  return attributes;
 }
 
 bool Inode::refusing() const {
@@ -256,6 +274,28 @@ Inode* InodeTable::reference(const shm::InodeInfo& info, Inode* parent, std::str
   inode->adopt(info);
   remember_place(inode, parent, name);
   return inode;
+}
+
+Inode* InodeTable::find(const shm::Handle& handle) {
+  const uint64_t hash = hash_of(handle);
+  Shard& shard = shard_of(hash);
+  const std::lock_guard lock(shard.mutex);
+  Inode* const inode = find_locked(shard, hash, handle);
+  if (inode != nullptr) retain(inode);
+  return inode;
+}
+
+std::vector<Inode*> InodeTable::retain_all(Shard& shard) {
+  const std::lock_guard lock(shard.mutex);
+  std::vector<Inode*> inodes;
+  inodes.reserve(shard.count.load(std::memory_order_relaxed));
+  for (Inode* inode : shard.buckets) {
+    for (; inode != nullptr; inode = inode->next_) {
+      retain(inode);
+      inodes.push_back(inode);
+    }
+  }
+  return inodes;
 }
 
 // Takes `count` references away; true if none are left and the inode is out of the table.

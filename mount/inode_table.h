@@ -88,6 +88,9 @@ class Inode {
   // Takes over attributes that are not older than those it has. If they bring another object while the kernel
   // may hold pages of the present one, those pages are stale from now on (see pages_stale()).
   void adopt(const shm::InodeInfo& info);
+  // Something changed before `told_at_ns`: until attributes come that were validated later, what is known
+  // counts as never validated, and anything that comes is as good.
+  void outdate(uint64_t told_at_ns);
 
   // Page state: which version the kernel's pages show.
   //
@@ -126,8 +129,12 @@ class Inode {
     kPagesServed = 1U << 0,
     kPagesStale = 1U << 1,
     kSettling = 1U << 2,
-    kRefusing = 1U << 3
+    kRefusing = 1U << 3,
+    kOutdated = 1U << 4  // attributes_.validated_at_ns is when that was told
   };
+  uint64_t validated_at_ns() const {
+    return (page_bits_ & kOutdated) != 0 ? shm::kNeverValidatedNs : attributes_.validated_at_ns;
+  }
 
   Inode(const shm::InodeInfo& info, Inode* parent, char* name, uint8_t name_length);
 
@@ -164,6 +171,14 @@ class InodeTable {
   // (the kernel). Adopts `info` and remembers the place. `parent` must be held by the caller; `name` has at
   // most 255 bytes.
   Inode* reference(const shm::InodeInfo& info, Inode* parent, std::string_view name);
+  // The inode that has this handle, with a reference for the caller; null if the kernel holds none.
+  Inode* find(const shm::Handle& handle);
+  // Calls `visit(inode)` for the inodes that are there, without a lock; a reference holds each meanwhile.
+  // Those that come while it runs may be left out.
+  template <typename Visit>
+  void for_each(const Visit& visit);
+  // The parent of `inode`, with a reference for the caller, and its name there. Null for the root.
+  Inode* place_of(Inode* inode, std::string* name) { return pin_parent(inode, name); }
   // One more reference for somebody who holds one.
   void retain(Inode* inode) { inode->references_.fetch_add(1, std::memory_order_relaxed); }
   // Gives `count` references back; the last one frees the inode and its reference on the parent.
@@ -190,6 +205,7 @@ class InodeTable {
   void insert_locked(Shard& shard, uint64_t hash, Inode* inode);
   void remove_locked(Shard& shard, uint64_t hash, Inode* inode);
   void resize_locked(Shard& shard, size_t buckets);
+  std::vector<Inode*> retain_all(Shard& shard);
   bool drop_references(Inode* inode, uint64_t count);
   void remember_place(Inode* inode, Inode* parent, std::string_view name);
   bool is_at_or_above(const Inode* candidate, Inode* inode);
@@ -198,5 +214,15 @@ class InodeTable {
   std::array<Shard, kShards> shards_;
   Inode* root_;
 };
+
+template <typename Visit>
+void InodeTable::for_each(const Visit& visit) {
+  for (Shard& shard : shards_) {
+    for (Inode* const inode : retain_all(shard)) {
+      visit(inode);
+      release(inode);
+    }
+  }
+}
 
 }  // namespace cached::mount

@@ -146,6 +146,7 @@ Result<std::shared_ptr<Attachment>> Attachment::open(const AttachmentRequest& re
   attachment->session_id_ = welcome.session_id;
   attachment->volume_ = welcome.volume;
   attachment->root_ = welcome.root_info;
+  attachment->tells_changes_ = (welcome.flags & kWelcomeTellsChanges) != 0;
   attachment->answer_timeout_ns_ = uint64_t{welcome.answer_timeout_ms} * kNanosecondsPerMillisecond;
   CACHED_RETURN_IF_ERROR(attachment->adopt_index(fds[0].get()));
   if (fds.size() != 3 + attachment->shards_) {
@@ -175,6 +176,7 @@ Status Attachment::shake_hands(const AttachmentRequest& request, Welcome* welcom
   std::copy(std::begin(request.session_uuid), std::end(request.session_uuid), hello.session_uuid);
   hello.next_request_number = request.next_request_number;
   hello.snapshot = request.snapshot;
+  hello.flags = kHelloWantsNotices;
   request.volume.copy(hello.volume, sizeof hello.volume - 1);
   request.label.copy(hello.label, sizeof hello.label - 1);
   const std::string where = "attaching to cached at " + request.socket;

@@ -91,6 +91,8 @@ class Attachment {
   const Table<InodeRecord>& inodes() const { return inodes_; }
   const std::byte* arena() const { return arena_.data(); }
   uint64_t arena_bytes() const { return arena_bytes_; }
+  // Whether the daemon tells of changes of the volume.
+  bool tells_changes() const { return tells_changes_; }
   // How long the daemon may take for an answer because the volume's source does not answer it.
   uint64_t answer_timeout_ns() const { return answer_timeout_ns_; }
 
@@ -124,6 +126,7 @@ class Attachment {
   InodeInfo root_;
   uint64_t arena_bytes_ = 0;
   uint64_t answer_timeout_ns_ = 0;
+  bool tells_changes_ = false;
   unsigned shards_ = 1;
   uint64_t name_hash_key_[2] = {};
   Table<BlockRecord> blocks_;

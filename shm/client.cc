@@ -196,16 +196,40 @@ void Client::Impl::keep() {
         .counter(static_cast<unsigned>(Counter::kReattachments))
         .store(1, std::memory_order_relaxed);
     publish(next);
+    if (next->tells_changes())
+      pass_on({Notice{
+          .kind = NoticeKind::kEverything, .handle = {}, .told_at_ns = system_clock().monotonic_ns()}});
     log_info("attached to cached at {} again", options_.socket);
   }
 }
 
 bool Client::Impl::await_end(const Attachment& attachment) {
-  pollfd watched[2] = {{attachment.socket(), POLLIN | POLLRDHUP, 0}, {stop_event_.get(), POLLIN, 0}};
-  while (watched[0].revents == 0 && watched[1].revents == 0) {
-    ::poll(watched, 2, -1);
+  for (;;) {
+    pollfd watched[2] = {{attachment.socket(), POLLIN | POLLRDHUP, 0}, {stop_event_.get(), POLLIN, 0}};
+    if (::poll(watched, 2, -1) < 0) continue;
+    if (watched[1].revents != 0) return false;
+    if (watched[0].revents != 0 && !take_notices(attachment.socket())) return true;
   }
-  return watched[1].revents == 0;
+}
+
+bool Client::Impl::take_notices(int socket) {
+  const Result<std::vector<Notice>> notices = receive_notices(socket);
+  if (!notices.ok()) {
+    if (notices.error_number() != ECONNRESET) log_warning("{}", notices.status().message());
+    return false;
+  }
+  pass_on(*notices);
+  return true;
+}
+
+void Client::Impl::pass_on(const std::vector<Notice>& notices) {
+  const std::lock_guard lock(notice_mutex_);
+  if (notice_handler_) notice_handler_(notices);
+}
+
+void Client::Impl::on_notices(std::function<void(const std::vector<Notice>&)> handler) {
+  const std::lock_guard lock(notice_mutex_);
+  notice_handler_ = std::move(handler);
 }
 
 std::shared_ptr<Attachment> Client::Impl::attach_again() {
@@ -267,6 +291,14 @@ Result<std::unique_ptr<Channel>> Client::open_channel() {
 
 InodeInfo Client::root() const {
   return impl_->attachment()->root();
+}
+
+void Client::on_notices(std::function<void(const std::vector<Notice>&)> handler) {
+  impl_->on_notices(std::move(handler));
+}
+
+bool Client::tells_changes() const {
+  return impl_->attachment()->tells_changes();
 }
 
 bool Client::attached() const {

@@ -20,6 +20,7 @@
 #include <vector>
 
 #include "base/status.h"
+#include "shm/notice.h"
 #include "shm/session_layout.h"
 #include "shm/types.h"
 
@@ -162,6 +163,14 @@ class Client {
   // A channel of its own for the calling thread; EAGAIN when all `channels` are taken. Destroy it before the
   // client.
   Result<std::unique_ptr<Channel>> open_channel();
+
+  // Calls `handler` for what the daemon tells of records that are not right any more, and, where the volume
+  // tells such things at all, with kEverything after each new attachment, since nobody was told meanwhile.
+  // Comes from a thread of the client's own, one call at a time; must not wait for the daemon. Null ends it:
+  // when this returns no call is under way.
+  void on_notices(std::function<void(const std::vector<Notice>&)> handler);
+  // Whether changes of the volume are told.
+  bool tells_changes() const;
 
   // The volume's root, as of the last attachment.
   InodeInfo root() const;

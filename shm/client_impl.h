@@ -58,6 +58,7 @@ struct Client::Impl {
   uint64_t first_unused_number() const { return next_request_number_.load(std::memory_order_seq_cst); }
   uint64_t take_number() { return next_request_number_.fetch_add(1, std::memory_order_seq_cst); }
   uint64_t counter(Counter counter) const;
+  void on_notices(std::function<void(const std::vector<Notice>&)> handler);
   // Maps of files, of all channels. They outlive attachments: a version's map is for ever.
   FileMapCache& maps() { return maps_; }
 
@@ -69,8 +70,11 @@ struct Client::Impl {
   Result<std::shared_ptr<Attachment>> attach();
   uint64_t oldest_outstanding_number();
   void keep();
-  // Waits for the end of `attachment`; false: the client is closing.
+  // Waits for the end of `attachment` and passes notices on; false: the client is closing.
   bool await_end(const Attachment& attachment);
+  // False: what came is none, or the end.
+  bool take_notices(int socket);
+  void pass_on(const std::vector<Notice>& notices);
   // Tries until it is attached; nothing: the client is closing.
   std::shared_ptr<Attachment> attach_again();
   bool sleep(uint64_t duration_ms);
@@ -85,6 +89,9 @@ struct Client::Impl {
   std::thread keeper_;
   uint64_t backoff_ms_ = 0;  // keeper only
   FileMapCache maps_;
+
+  std::mutex notice_mutex_;  // held while the handler runs
+  std::function<void(const std::vector<Notice>&)> notice_handler_;
 
   mutable std::mutex mutex_;
   std::condition_variable attachment_changed_;

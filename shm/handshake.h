@@ -5,7 +5,8 @@
 //                        one eventfd for each shard, in this order; or, on refusal, no descriptors and
 //                        `error`
 //
-// The socket then stays open and silent; its end of file is the sign that the other side is gone.
+// The client then says nothing more, the daemon only notices (notice.h) to those who want them; the end of
+// file is the sign that the other side is gone.
 #pragma once
 
 #include <cstddef>
@@ -23,6 +24,10 @@ inline constexpr uint64_t kHelloMagic = 0x314F4C4C45484343ULL;    // "CCHELLO1"
 inline constexpr uint64_t kWelcomeMagic = 0x31434C4557484343ULL;  // "CCHWELC1"
 inline constexpr unsigned kMaximumHandshakeFds = 3 + kMaximumShards;
 
+// Flags of Hello and of Welcome.
+inline constexpr uint64_t kHelloWantsNotices = 1U << 0;
+inline constexpr uint32_t kWelcomeTellsChanges = 1U << 0;  // the volume has notices to tell
+
 struct Hello {
   uint64_t magic = kHelloMagic;
   uint32_t version = kProtocolVersion;
@@ -35,9 +40,10 @@ struct Hello {
   char volume[128] = {};             // zero-terminated
   char label[256] = {};   // zero-terminated; what to show for this session, such as the mount point
   uint64_t snapshot = 0;  // the snapshot of the volume to show; 0: what is current, and what comes after it
-  uint64_t reserved1[7] = {};
+  uint64_t flags = 0;     // kHello...; a daemon ignores those that it does not know
+  uint64_t reserved1[6] = {};
 };
-static_assert(sizeof(Hello) == 504 && offsetof(Hello, snapshot) == 440);
+static_assert(sizeof(Hello) == 504 && offsetof(Hello, snapshot) == 440 && offsetof(Hello, flags) == 448);
 
 struct Welcome {
   uint64_t magic = kWelcomeMagic;
@@ -52,7 +58,7 @@ struct Welcome {
   // How long an answer may take although the daemon is well, because the volume's source is not; 0: no longer
   // than the client waits by itself.
   uint32_t answer_timeout_ms = 0;
-  uint32_t reserved0 = 0;
+  uint32_t flags = 0;  // kWelcome...
   uint64_t reserved1[7] = {};
 };
 static_assert(sizeof(Welcome) == 32 + 16 + 152 + 256 + 64);

@@ -59,6 +59,9 @@ enum class LayoutKind : uint8_t {
   kMap = 2,  // the file's map (file_map.h) says which object each range is; `object` names the file's version
 };
 
+// validated_at_ns of an answer that is good for this once and has to be asked for again.
+inline constexpr uint64_t kNeverValidatedNs = 1;
+
 // All that is known of an inode. Lies in the name table and in the buffers of LOOKUP, GETATTR, RESOLVE and
 // READDIR.
 struct InodeInfo {

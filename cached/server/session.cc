@@ -20,6 +20,7 @@ Result<std::shared_ptr<Session>> Session::create(uint64_t id, const Peer& peer, 
   session->label_ = hello.label;
   session->volume_ = volume;
   session->snapshot_ = hello.snapshot;
+  session->wants_notices_ = (hello.flags & shm::kHelloWantsNotices) != 0;
   session->started_ns_ = system_clock().monotonic_ns();
   session->geometry_ =
       shm::make_session_geometry(hello.queue_count, hello.queue_depth, hello.buffer_bytes, shards);
@@ -55,6 +56,28 @@ void Session::end_service(const std::string& why) {
   log_warning("session {} (pid {}, {}): {}; its service ends", id_, peer_.pid, printable(label_), why);
   const int socket = socket_.load(std::memory_order_acquire);
   if (socket >= 0) ::shutdown(socket, SHUT_RDWR);
+}
+
+void Session::start_notices() {
+  notices_started_ = true;
+  send_overdue();
+}
+
+// The socket stays open until this thread has been asked to let go of the session, which is why it may be
+// used here.
+void Session::tell(const std::vector<shm::Notice>& notices) {
+  const int socket = socket_.load(std::memory_order_acquire);
+  if (!wants_notices_ || socket < 0) return;
+  const bool can_send = notices_started_ && !notices_overdue_;
+  if (!can_send || !shm::send_notices(socket, notices).ok()) notices_overdue_ = true;
+}
+
+void Session::send_overdue() {
+  const int socket = socket_.load(std::memory_order_acquire);
+  if (!notices_overdue() || socket < 0) return;
+  const shm::Notice everything{
+      .kind = shm::NoticeKind::kEverything, .handle = {}, .told_at_ns = system_clock().monotonic_ns()};
+  notices_overdue_ = !shm::send_notices(socket, {&everything, 1}).ok();
 }
 
 void Session::add_uses(std::map<uint64_t, Use>* uses) const {

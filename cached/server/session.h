@@ -21,6 +21,7 @@
 #include "base/unique_fd.h"
 #include "cached/volume/volume.h"
 #include "shm/handshake.h"
+#include "shm/notice.h"
 #include "shm/session_layout.h"
 
 namespace cached::server {
@@ -77,6 +78,14 @@ class Session {
   // Slots pinned for this session, over all shards.
   std::atomic<int64_t>& pins() { return pins_; }
 
+  // Notices to the client; shard 0's thread, while the session is attached there. tell() drops them if the
+  // client wants none, and what cannot be sent becomes one notice of everything, which send_overdue() tries
+  // again.
+  void start_notices();  // the client has its Welcome
+  void tell(const std::vector<shm::Notice>& notices);
+  void send_overdue();
+  bool notices_overdue() const { return notices_overdue_ && notices_started_; }
+
   // Ends the client's service for breaking the protocol: the socket is shut down, which the session thread
   // sees. Any thread, once or often.
   void end_service(const std::string& why);
@@ -100,6 +109,9 @@ class Session {
   std::atomic<bool> serving_{true};
   std::atomic<int64_t> pins_{0};
   std::atomic<int> socket_{-1};
+  bool wants_notices_ = false;
+  bool notices_started_ = false;  // both: shard 0's
+  bool notices_overdue_ = false;
 };
 
 }  // namespace cached::server

@@ -73,6 +73,7 @@ SessionServer::SessionServer(const Options& options, memory_tier::SharedMemory& 
       shards_(std::move(shards)),
       volumes_(std::move(volumes)),
       max_sessions_(options.max_sessions) {
+  connect_volumes();
   if (options_.group.empty()) return;
   if (const group* const found = ::getgrnam(options_.group.c_str())) trusted_gid_ = found->gr_gid;
 }
@@ -121,10 +122,22 @@ std::vector<std::shared_ptr<Session>> SessionServer::sessions() const {
   return sessions;
 }
 
+// Lets every volume tell its clients of changes.
+void SessionServer::connect_volumes() {
+  Shard* const first = shards_.front();
+  for (const auto& [name, volume] : volumes_) {
+    first->reactor().post([volume = volume, first] {
+      volume->set_tell_changes(
+          [volume, first](const std::vector<shm::Notice>& notices) { first->tell(*volume, notices); });
+    });
+  }
+}
+
 void SessionServer::reconfigure(std::map<std::string, volume::Volume*> volumes, unsigned max_sessions) {
   const std::lock_guard lock(mutex_);
   volumes_ = std::move(volumes);
   max_sessions_ = max_sessions;
+  connect_volumes();
 }
 
 uint64_t SessionServer::Snapshot::sum(shm::Counter counter) const {
@@ -281,6 +294,7 @@ void SessionServer::begin_session(Asking asking, const volume::InodeAnswer& root
   // Before the client can publish a hazard, every shard must count it.
   on_all_shards([&](Shard& shard) { shard.add_session(session); });
   const Status welcomed = welcome(live.socket.get(), *session, root);
+  shards_.front()->reactor().post([session] { session->start_notices(); });
   log_info("session {}: pid {}, uid {}, volume {}, {}", session->id(), session->peer().pid,
            session->peer().uid, session->volume()->name(), printable(session->label()));
   {
@@ -319,6 +333,7 @@ Status SessionServer::welcome(int socket, const Session& session, const volume::
   packet.root = root.info.handle;
   packet.root_info = root.info;
   packet.answer_timeout_ms = session.volume()->answer_timeout_ms();
+  packet.flags = session.volume()->tells_changes() ? shm::kWelcomeTellsChanges : 0;
   std::vector<int> fds{memory_.index_fd_read_only(), memory_.arena_fd_read_only(), session.memory_fd()};
   for (unsigned shard = 0; shard < shards_.size(); ++shard) fds.push_back(session.eventfd(shard));
   packet.fd_count = static_cast<uint32_t>(fds.size());

@@ -93,6 +93,7 @@ class SessionServer {
   void close_socket(Live* live);
   void forget(size_t index);
   void on_all_shards(const std::function<void(Shard&)>& work);
+  void connect_volumes();
 
   const Options options_;
   memory_tier::SharedMemory& memory_;

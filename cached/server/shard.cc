@@ -18,6 +18,7 @@ namespace cached::server {
 namespace {
 
 constexpr unsigned kPrefetchesPerQueue = 8;
+constexpr uint64_t kOverdueNoticeNs = 20 * kNanosecondsPerMillisecond;  // until a full socket is tried again
 constexpr uint64_t kRegionsAtOnce =
     64;  // of one step of an eviction: a thousand blocks, some ten thousand small files
 
@@ -134,6 +135,24 @@ void Shard::remove_session(uint64_t session_id) {
   for (Queue& queue : attached->queues) {
     for (auto& [number, pinned] : queue.pinned) give_back(std::move(pinned), *attached->session);
     queue.pinned.clear();
+  }
+}
+
+void Shard::tell(const volume::Volume& volume, const std::vector<shm::Notice>& notices) {
+  for (const AttachedPointer& attached : sessions_) {
+    const std::shared_ptr<Session>& session = attached->session;
+    if (session->volume() != &volume) continue;
+    const bool overdue = session->notices_overdue();
+    session->tell(notices);
+    if (!overdue && session->notices_overdue()) io::spawn(send_overdue_notices(session));
+  }
+}
+
+// A client that does not read for a time, because it is stopped or slow, is told when it does.
+io::Task<void> Shard::send_overdue_notices(std::shared_ptr<Session> session) {
+  while (session->notices_overdue() && session->serving()) {
+    co_await reactor_->sleep_until(reactor_->clock().monotonic_ns() + kOverdueNoticeNs);
+    session->send_overdue();
   }
 }
 

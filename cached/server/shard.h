@@ -96,6 +96,8 @@ class Shard {
   void stop_serving(uint64_t session_id);
   // The process is gone: pins are given back, hazards no longer count.
   void remove_session(uint64_t session_id);
+  // Tells all clients of `volume` that want to know. Shard 0 only.
+  void tell(const volume::Volume& volume, const std::vector<shm::Notice>& notices);
   ShardStats stats() const;
   ShardFigures figures() const;
   ShardSsdStats ssd_stats() const;
@@ -144,6 +146,7 @@ class Shard {
   void complete(const AttachedPointer& attached, unsigned queue, shm::Completion completion);
   void wake_clients();
   io::Task<void> wait_for_doorbell(AttachedPointer attached);
+  io::Task<void> send_overdue_notices(std::shared_ptr<Session> session);
   io::Task<void> serve(AttachedPointer attached, unsigned queue, shm::Submission submission);
   io::Task<void> serve_read(AttachedPointer attached, unsigned queue, shm::Submission submission);
   io::Task<void> serve_prefetch(AttachedPointer attached, unsigned queue, shm::Submission submission);

@@ -34,7 +34,6 @@ constexpr uint64_t kLookupsBeforeLoad = 4;
 constexpr uint64_t kEntriesOfLookup = 64;  // what reading an entry costs less than looking it up
 constexpr uint64_t kLostForNs = 10 * kNanosecondsPerSecond;
 constexpr uint64_t kReadyPollNs = 10'000'000;
-constexpr uint64_t kOutdated = 1;  // validated_at_ns of what must be asked for again
 constexpr const char* kAccessAcl = "system.posix_acl_access";
 constexpr const char* kDefaultAcl = "system.posix_acl_default";
 constexpr const char* kTrashName = ".trash";
@@ -89,6 +88,7 @@ JuicefsVolume::JuicefsVolume(const Options& options, OpenStore open_store, io::R
                  : tracking == RedisClient::Tracking::kDown ? JuicefsKnown::Notices::kMissing
                                                             : JuicefsKnown::Notices::kNone;
       if (known_) known_->set_notices(notices_, now_ns());
+      tell_changes({notice(shm::NoticeKind::kEverything, 0)});
     });
   };
   redis_ = std::make_unique<RedisClient>(redis_options(options_), std::move(hooks));
@@ -128,17 +128,28 @@ Status JuicefsVolume::accept(const Reply& setting) {
 
 void JuicefsVolume::keys_changed(const std::vector<std::string>& keys) {
   if (!known_) return;
-  if (keys.empty()) known_->all_changed(now_ns());
+  std::vector<shm::Notice> notices;
+  if (keys.empty()) {
+    known_->all_changed(now_ns());
+    notices.push_back(notice(shm::NoticeKind::kEverything, 0));
+  }
   for (const std::string& key : keys) {
     const uint64_t ino = juicefs::ino_of_key(key);
     if (ino == 0) continue;
-    if (key.front() == 'd') {
+    const bool entries = key.front() == 'd';
+    if (entries) {
       known_->entries_changed(ino, now_ns());
     } else {
       known_->inode_changed(ino, now_ns());
     }
     if (key.front() == 'c') maps_.erase(ino);
+    notices.push_back(notice(entries ? shm::NoticeKind::kEntries : shm::NoticeKind::kInode, ino));
   }
+  tell_changes(notices);
+}
+
+shm::Notice JuicefsVolume::notice(shm::NoticeKind kind, uint64_t ino) const {
+  return {.kind = kind, .handle = {tag_, ino}, .told_at_ns = now_ns()};
 }
 
 uint32_t JuicefsVolume::answer_timeout_ms() const {
@@ -202,7 +213,7 @@ Result<shm::InodeInfo> JuicefsVolume::learn(uint64_t ino, const Reply& attribute
     damaged(ino, info.status().message());
     return Status(EIO, info.status().message());
   }
-  info->validated_at_ns = known_->current(ino, asked_at_ns) ? asked_at_ns : kOutdated;
+  info->validated_at_ns = known_->current(ino, asked_at_ns) ? asked_at_ns : shm::kNeverValidatedNs;
   known_->put_inode(*info);
   if (info->layout == shm::LayoutKind::kObject) note_named(ino, info->object, asked_at_ns);
   return info;
@@ -261,7 +272,7 @@ io::Task<InodeAnswer> JuicefsVolume::lookup_in(uint64_t parent, std::string name
   if (!info.ok()) co_return InodeAnswer{Outcome{.error = EIO}};
   known_->put_name(parent, name, entry->ino, asked_at_ns);
   InodeAnswer answer{Outcome{}, *info};
-  if (!known_->current(parent, asked_at_ns)) answer.info.validated_at_ns = kOutdated;
+  if (!known_->current(parent, asked_at_ns)) answer.info.validated_at_ns = shm::kNeverValidatedNs;
   co_return answer;
 }
 

@@ -80,6 +80,7 @@ class JuicefsVolume : public Volume, public MissingBlocks {
   // Why the volume cannot be used, one line; empty when it can. Any thread.
   std::string trouble() override;
   uint32_t answer_timeout_ms() const override;
+  bool tells_changes() const override { return options_.redis.tracking; }
   const origin::RedisClient::Counters& redis_counters() const { return redis_->counters(); }
 
  private:
@@ -120,6 +121,7 @@ class JuicefsVolume : public Volume, public MissingBlocks {
   // The Redis client's thread.
   Status accept(const Reply& setting);
   void keys_changed(const std::vector<std::string>& keys);
+  shm::Notice notice(shm::NoticeKind kind, uint64_t ino) const;
 
   // home's thread. Waits until the volume is known, for as long as a request may wait.
   io::Task<bool> ready();

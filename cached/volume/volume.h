@@ -8,6 +8,7 @@
 
 #include <atomic>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <string>
 #include <vector>
@@ -18,6 +19,7 @@
 #include "cached/origin/source.h"
 #include "cached/volume/data_set_map.h"
 #include "shm/file_map.h"
+#include "shm/notice.h"
 #include "shm/types.h"
 
 namespace cached::volume {
@@ -99,6 +101,12 @@ class Volume : public origin::Source {
 
   virtual const origin::OriginCounters& origin_counters() const = 0;
 
+  // Whether it learns of changes at the source, and tells them through the function given here: records that
+  // were answered before and are not right any more. Set and called on shard 0's thread.
+  using TellChanges = std::function<void(const std::vector<shm::Notice>&)>;
+  virtual bool tells_changes() const { return false; }
+  void set_tell_changes(TellChanges tell) { tell_changes_ = std::move(tell); }
+
   // What keeps the volume from being used now, one line for the operator; empty when nothing does. Any
   // thread.
   virtual std::string trouble() { return {}; }
@@ -119,7 +127,13 @@ class Volume : public origin::Source {
   void set_data_sets(std::shared_ptr<const DataSetMap> map) { data_sets_.store(std::move(map)); }
   std::shared_ptr<const DataSetMap> data_sets() const { return data_sets_.load(); }
 
+ protected:
+  void tell_changes(const std::vector<shm::Notice>& notices) {
+    if (tell_changes_ && !notices.empty()) tell_changes_(notices);
+  }
+
  private:
+  TellChanges tell_changes_;
   std::atomic<std::shared_ptr<const DataSetMap>> data_sets_{std::make_shared<const DataSetMap>()};
 };
 

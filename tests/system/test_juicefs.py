@@ -255,6 +255,51 @@ class JuicefsTest(JuicefsVolumes):
         second = self.mount("plain", attr_timeout=3600)  # a kernel of its own memory, the same table
         wait_until((second.path / "soon").exists, SEEN_AT_ONCE_S, "the table forgot that the name is absent")
 
+    def test_notices_reach_the_kernel(self):
+        # Nothing here would be asked for again for an hour.
+        client = self.client("plain")
+        self.make_block("plain", 900_010, 0, b"old!" * 1000)
+        self.make_block("plain", 900_011, 0, b"newer" * 1000)
+        self.make_file(client, "plain", "changing", 4000, [(0, 0, 900_010, 4000, 0, 4000)], ino=990_010)
+        self.start_daemon()
+        wait_until(lambda: client("CLIENT", "LIST", "TYPE", "pubsub"), SEEN_AT_ONCE_S, "notices are told")
+        root = self.mount("plain", attr_timeout=3600).path
+        self.assertEqual((root / "changing").read_bytes(), b"old!" * 1000)
+        self.assertFalse((root / "later").exists())
+        with open(root / "changing", "rb", buffering=0) as held:
+            self.make_file(client, "plain", "changing", 5000, [(0, 0, 900_011, 5000, 0, 5000)], ino=990_010)
+            wait_until(lambda: os.stat(root / "changing").st_size == 5000, SEEN_AT_ONCE_S, "a new size is seen")
+            wait_until(lambda: (root / "changing").read_bytes() == b"newer" * 1000, SEEN_AT_ONCE_S, "new content is seen")
+            wait_until(lambda: os.pread(held.fileno(), 9000, 0) == b"newer" * 1000, SEEN_AT_ONCE_S, "by an open file too")
+        client("SET", "i990010", attributes_bytes(1, 0o644, 5000, time.time_ns(), nlink=2))
+        client("HSET", "d1", "later", client("HGET", "d1", "changing"))
+        wait_until((root / "later").exists, SEEN_AT_ONCE_S, "a new name is seen")
+        client("HDEL", "d1", "changing")
+        wait_until(lambda: not (root / "changing").exists(), SEEN_AT_ONCE_S, "a removed name is gone")
+        client("HSET", "d1", "renamed", client("HGET", "d1", "later"))
+        client("HDEL", "d1", "later")
+        wait_until(lambda: not (root / "later").exists(), SEEN_AT_ONCE_S, "the old name of a rename is gone")
+        self.assertEqual((root / "renamed").read_bytes(), b"newer" * 1000)
+
+    def test_the_kernel_forgets_all_when_the_daemon_or_redis_was_away(self):
+        self.start_daemon()
+        root = self.mount("plain", attr_timeout=3600).path
+        for number, restart in enumerate((self.restart_redis, self.restart_daemon)):
+            self.assertFalse((root / f"soon{number}").exists())
+            self.assertTrue((root / "appended").exists())
+            restart(lambda: self.client("plain")("HSET", "d1", f"soon{number}", self.client("plain")("HGET", "d1", "appended")))
+            wait_until((root / f"soon{number}").exists, SEEN_AT_ONCE_S, "a name that came meanwhile is seen")
+
+    def restart_redis(self, meanwhile):
+        self.redis.stop()
+        self.redis.start()
+        meanwhile()
+
+    def restart_daemon(self, meanwhile):
+        self.daemon.kill()
+        meanwhile()
+        self.daemon.start()
+
     def test_a_block_that_compaction_took_away_is_found_at_its_new_place(self):
         client = self.client("plain")
         content = os.urandom(300_000)

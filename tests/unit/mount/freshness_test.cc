@@ -54,6 +54,12 @@ TEST(Cookies, DotsComeFirstAndOnce) {
   EXPECT_EQ(position.source_cookie, 0U);
 }
 
+TEST(Freshness, WhatWasNeverValidatedIsNotFreshSoonAfterTheMachineStarted) {
+  EXPECT_FALSE(is_fresh(shm::kNeverValidatedNs, 1000, 1'000'000, false));
+  EXPECT_EQ(rest_ns(shm::kNeverValidatedNs, 1000, 1'000'000, false), 0U);
+  EXPECT_TRUE(is_fresh(500, 1000, 1'000'000, false));
+}
+
 TEST(Cookies, SourceCookiesPassUnchanged) {
   for (const uint64_t cookie : {uint64_t{1}, uint64_t{2}, uint64_t{0x7FFFFFFF}, uint64_t{0x7FFFFFFFFFFFFFFF},
                                 ~uint64_t{0}, ~uint64_t{1}}) {

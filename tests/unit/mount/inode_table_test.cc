@@ -205,6 +205,58 @@ TEST_F(InodeTableTest, ReadsOfAFileThatBecameShorterAreRefusedEvenIfNothingWasSe
   EXPECT_TRUE(file->pages_stale()) << "so that the next attributes wait for the invalidation";
 }
 
+TEST_F(InodeTableTest, OutdatedAttributesAreNeverFreshUntilLaterOnesCome) {
+  Inode* file = table_.reference(make_info(2, 50, 5), table_.root(), "f");
+  file->outdate(60);
+  EXPECT_EQ(file->attributes().validated_at_ns, shm::kNeverValidatedNs);
+  EXPECT_EQ(file->read_source().validated_at_ns, shm::kNeverValidatedNs);
+  file->adopt(make_info(2, 55, 4));
+  EXPECT_EQ(file->attributes().size, 400U) << "as good as what was there";
+  EXPECT_EQ(file->tell_attributes().validated_at_ns, shm::kNeverValidatedNs);
+  file->adopt(make_info(2, 61, 6));
+  EXPECT_EQ(file->attributes().size, 600U);
+  EXPECT_EQ(file->attributes().validated_at_ns, 61U);
+  file->adopt(make_info(2, 55, 4));
+  EXPECT_EQ(file->attributes().size, 600U) << "what was on its way when the change came";
+}
+
+TEST_F(InodeTableTest, AttributesThatAreNewerThanTheChangeStay) {
+  Inode* file = table_.reference(make_info(2, 50, 5), table_.root(), "f");
+  file->outdate(40);
+  EXPECT_EQ(file->attributes().validated_at_ns, 50U);
+}
+
+TEST_F(InodeTableTest, InodesAreFoundByTheirHandles) {
+  Inode* file = table_.reference(make_info(2), table_.root(), "f");
+  EXPECT_EQ(table_.find(make_info(3).handle), nullptr);
+  EXPECT_EQ(table_.find(make_info(1).handle), table_.root());
+  EXPECT_EQ(table_.find(make_info(2).handle), file);
+  table_.release(file);
+  EXPECT_EQ(table_.size(), 2U) << "found with a reference";
+  table_.release(file);
+  EXPECT_EQ(table_.size(), 1U);
+}
+
+TEST_F(InodeTableTest, EveryInodeIsVisitedAndMayBeForgottenMeanwhile) {
+  Inode* directory = table_.reference(make_info(2), table_.root(), "d");
+  for (uint64_t i = 3; i < 200; ++i) table_.reference(make_info(i), directory, std::to_string(i));
+  size_t visited = 0;
+  std::string name;
+  table_.for_each([&](Inode* inode) {
+    ++visited;
+    Inode* const parent = table_.place_of(inode, &name);
+    if (parent == nullptr) return;
+    if (parent == directory) {
+      EXPECT_EQ(name, std::to_string(inode->handle().high));
+      table_.release(inode);
+    }
+    table_.release(parent);
+  });
+  EXPECT_EQ(visited, 199U);
+  table_.release(directory);
+  EXPECT_EQ(table_.size(), 1U);
+}
+
 TEST_F(InodeTableTest, InvalidationEndsStaleness) {
   Inode* file = table_.reference(make_info(2, 1, 5), table_.root(), "f");
   file->commit_read(kOld);

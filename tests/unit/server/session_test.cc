@@ -254,5 +254,60 @@ TEST_F(SessionTest, EntriesOfRandomBytesHurtNobodyElse) {
   expect_honest_service();
 }
 
+// Notices
+// ----------------------------------------------------------------------------------------------------
+
+class NoticeTest : public SessionTest {
+ protected:
+  void tell(std::vector<shm::Notice> notices) {
+    std::promise<void> told;
+    shards_[0]->reactor().post([&] {
+      shards_[0]->tell(*volume_, notices);
+      told.set_value();
+    });
+    told.get_future().get();
+  }
+  static std::unique_ptr<RawClient> listener(const std::string& path) {
+    auto client = std::make_unique<RawClient>(path);
+    shm::Hello hello = RawClient::good_hello();
+    hello.flags = shm::kHelloWantsNotices;
+    EXPECT_EQ(client->greet(hello), 0);
+    return client;
+  }
+  static bool readable(const RawClient& client, int timeout_ms) {
+    pollfd polled{client.socket(), POLLIN, 0};
+    return ::poll(&polled, 1, timeout_ms) == 1;
+  }
+};
+
+TEST_F(NoticeTest, ReachThoseWhoWantThem) {
+  const auto listening = listener(socket_path());
+  RawClient silent(socket_path());
+  ASSERT_EQ(silent.greet(RawClient::good_hello()), 0);
+  tell({{.kind = shm::NoticeKind::kInode, .handle = {1, 2}, .told_at_ns = 3}});
+  ASSERT_TRUE(readable(*listening, 5000));
+  const auto notices = shm::receive_notices(listening->socket());
+  ASSERT_TRUE(notices.ok()) << notices.status().message();
+  EXPECT_EQ(notices->front().told_at_ns, 3U);
+  EXPECT_FALSE(readable(silent, 50));
+}
+
+TEST_F(NoticeTest, OneWhoDoesNotReadIsToldOfEverythingWhenItDoes) {
+  const auto listening = listener(socket_path());
+  const std::vector<shm::Notice> many(64,
+                                      {.kind = shm::NoticeKind::kInode, .handle = {1, 2}, .told_at_ns = 3});
+  for (int i = 0; i < 2000; ++i) tell(many);  // more than a socket takes
+  bool everything = false;
+  while (!everything && readable(*listening, 5000)) {
+    const auto notices = shm::receive_notices(listening->socket());
+    ASSERT_TRUE(notices.ok()) << notices.status().message();
+    everything = notices->front().kind == shm::NoticeKind::kEverything;
+  }
+  EXPECT_TRUE(everything);
+  tell({{.kind = shm::NoticeKind::kEntries, .handle = {1, 2}, .told_at_ns = 3}});
+  ASSERT_TRUE(readable(*listening, 5000));
+  EXPECT_EQ(shm::receive_notices(listening->socket())->front().kind, shm::NoticeKind::kEntries);
+}
+
 }  // namespace
 }  // namespace cached::server

@@ -1,6 +1,7 @@
 // The scripted daemon: see scripted_daemon.h.
 #include "scripted_daemon.h"
 
+#include <gtest/gtest.h>
 #include <poll.h>
 #include <stdlib.h>
 #include <sys/eventfd.h>
@@ -107,6 +108,13 @@ void ScriptedDaemon::send(const std::vector<Completion>& completions) {
   }
   const uint64_t one = 1;
   [[maybe_unused]] const ssize_t written = ::write(life_->shard_event.get(), &one, sizeof one);
+}
+
+void ScriptedDaemon::tell(const std::vector<Notice>& notices) {
+  std::lock_guard lock(mutex_);
+  if (Status status = send_notices(life_->sessions.back()->socket.get(), notices); !status.ok()) {
+    ADD_FAILURE() << status.message();
+  }
 }
 
 void ScriptedDaemon::start() {

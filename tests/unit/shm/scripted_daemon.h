@@ -74,6 +74,8 @@ class ScriptedDaemon {
   // Sends these to the newest session's first queue, as one batch: for answers that come later than their
   // question, in another order, or unasked.
   void send(const std::vector<Completion>& completions);
+  // Sends notices to the newest session.
+  void tell(const std::vector<Notice>& notices);
   // Starts a process' life: new index, new arena.
   void start();
   // Ends it as kill -9 would: the sockets close, the memory stays with whom has it mapped.

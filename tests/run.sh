@@ -2,7 +2,7 @@
 # The tests, one command: sudo ./tests/run.sh [--fast]
 #
 # Installs what is missing, then builds and tests four times: under ThreadSanitizer (unit tests of what is concurrent),
-# under AddressSanitizer and UBSan (unit tests and the system tests labelled `sanitizer`), the fuzzers (clang, ten seconds
+# under AddressSanitizer and UBSan (unit tests and the system tests labelled `sanitizer`), the fuzzers (clang, a minute
 # each), and last the release build with everything, so that the output ends with the summary of the main run. Any failure
 # makes the exit status non-zero.
 # --fast: the release build alone, without the tests labelled `slow`.

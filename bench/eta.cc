@@ -4,6 +4,7 @@
 #include <spdlog/fmt/fmt.h>
 
 #include <algorithm>
+#include <cmath>
 #include <cstdio>
 
 #include "base/clock.h"
@@ -52,7 +53,7 @@ std::string letters(const std::vector<RunningJob>& jobs) {
 std::string remaining(double share, uint64_t elapsed_ns) {
   if (share <= 0) return "eta --";
   const double seconds = static_cast<double>(elapsed_ns) / static_cast<double>(kNanosecondsPerSecond);
-  const auto left = static_cast<uint64_t>(seconds * (1 - share) / share);
+  const auto left = static_cast<uint64_t>(std::lround(seconds * (1 - share) / share));
   const std::string hours = left < 3600 ? "" : fmt::format("{:02}h:", left / 3600);
   return fmt::format("eta {}{:02}m:{:02}s", hours, left / 60 % 60, left % 60);
 }

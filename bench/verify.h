@@ -1,8 +1,7 @@
 // Verifier: puts fio's header and checksum into blocks that are written, and checks blocks that were read.
 //
 // A block begins with the header of fio 3.33 (verify.h there), followed by the checksum of its kind, and by
-// data: what fio wrote can be checked here. The other way round fio refuses the header's seed, which is of
-// its own generator.
+// data: what fio wrote can be checked here, and the other way round.
 #pragma once
 
 #include <cstddef>

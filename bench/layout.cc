@@ -98,7 +98,7 @@ Result<LayoutResult> lay_out(const BenchOptions& options, const std::vector<Need
                         ": there is nothing to verify; write it first, with rw=write and the same verify");
     }
     CACHED_RETURN_IF_ERROR(lay_out_one(options, file, *present));
-    if (options.load.reads) ++result.files;
+    ++result.files;
     result.bytes = file.bytes;
   }
   return result;

@@ -24,7 +24,7 @@ std::vector<std::string> paths_of(const BenchOptions& options, unsigned clone);
 uint64_t needed_bytes(const BenchOptions& options, size_t count);
 
 struct LayoutResult {
-  unsigned files = 0;  // that were written
+  unsigned files = 0;  // that were made or extended
   uint64_t bytes = 0;  // of each
 };
 

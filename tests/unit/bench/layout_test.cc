@@ -67,7 +67,7 @@ TEST_F(LayoutTest, AShortFileKeepsItsBytes) {
 
 TEST_F(LayoutTest, AJobThatWritesGetsItsSpace) {
   options_.load = *parse_load_kind("write");
-  EXPECT_EQ(lay_out_file("new", 65536)->files, 0U);
+  EXPECT_EQ(lay_out_file("new", 65536)->files, 1U);
   EXPECT_EQ(std::filesystem::file_size(path("new")), 65536U);
   EXPECT_THAT(lay_out_file("other", 0).status().message(), HasSubstr("size or filesize must say"));
 }

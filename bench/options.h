@@ -71,6 +71,8 @@ struct BenchOptions {
   VerifyKind verify = VerifyKind::kNone;
   bool verify_after_writing = true;
   std::string verify_pattern;  // its bytes
+  bool completion_percentiles = true;
+  bool total_percentiles = false;
   bool group_reporting = false;
   bool after_previous = false;  // fio's stonewall: a new group that waits for the jobs before it
   bool new_group = false;

@@ -28,7 +28,7 @@ Json latency_json(const Latency& latency, bool percentiles) {
   return json;
 }
 
-Json direction_json(const DirectionStats& stats, double all_kib_per_s) {
+Json direction_json(const BenchOptions& options, const DirectionStats& stats, double all_kib_per_s) {
   const auto bytes_per_second = static_cast<uint64_t>(per_second(stats.bytes, stats));
   const double mean = stats.kib_per_s.mean();
   return {{"io_bytes", stats.bytes},
@@ -41,8 +41,8 @@ Json direction_json(const DirectionStats& stats, double all_kib_per_s) {
           {"short_ios", stats.short_ios},
           {"drop_ios", 0},
           {"slat_ns", latency_json(stats.submission, false)},
-          {"clat_ns", latency_json(stats.completion, true)},
-          {"lat_ns", latency_json(stats.total(), false)},
+          {"clat_ns", latency_json(stats.completion, options.completion_percentiles)},
+          {"lat_ns", latency_json(stats.total(), options.total_percentiles)},
           {"bw_min", static_cast<uint64_t>(stats.kib_per_s.minimum())},
           {"bw_max", static_cast<uint64_t>(stats.kib_per_s.maximum())},
           {"bw_agg", all_kib_per_s == 0 ? 0.0 : std::min(100.0, 100 * mean / all_kib_per_s)},
@@ -101,9 +101,9 @@ Json job_json(const JobReport& job, const std::vector<double>& kib_per_s_of_grou
       {"eta", kNoEta},       {"elapsed", job.elapsed_s}, {"job options", options_json(job.options->given)}};
   for (unsigned direction = 0; direction < kDirections; ++direction) {
     const double all = kib_per_s_of_group[job.group * kDirections + direction];
-    json[kDirectionNames[direction]] = direction_json(stats.direction[direction], all);
+    json[kDirectionNames[direction]] = direction_json(*job.options, stats.direction[direction], all);
   }
-  json["trim"] = direction_json(DirectionStats(), 0);
+  json["trim"] = direction_json(*job.options, DirectionStats(), 0);
   json["sync"] = {{"total_ios", stats.sync.histogram.count()}, {"lat_ns", latency_json(stats.sync, true)}};
   json["job_runtime"] = stats.thread_runtime_ns / kNanosecondsPerMillisecond;
   json["usr_cpu"] = cpu_percent(stats.user_cpu_ns, stats);

@@ -42,14 +42,14 @@ std::string latency_line(const char* name, const Latency& latency) {
                      latency.moments.mean() / divisor, latency.moments.deviation() / divisor);
 }
 
-std::string percentile_lines(const Histogram& values) {
+std::string percentile_lines(const char* name, const Histogram& values) {
   const uint64_t lowest = values.percentile(kPercentiles[0]);
   const uint64_t highest = values.percentile(*std::rbegin(kPercentiles));
   const Scale scale = scale_of(lowest, highest, INFINITY);
   const auto digits = static_cast<unsigned>(std::to_string(highest / scale.divisor).size());
   const unsigned width = std::max(5U, digits);
   const unsigned per_line = (kLineWidth - 7) / (2 + 10 + width);
-  std::string text = fmt::format("    clat percentiles ({}):\n     |", scale.name);
+  std::string text = fmt::format("    {} percentiles ({}):\n     |", name, scale.name);
   for (size_t i = 0; i < std::size(kPercentiles); ++i) {
     const uint64_t value = (values.percentile(kPercentiles[i]) + scale.divisor - 1) / scale.divisor;
     const bool last = i + 1 == std::size(kPercentiles);
@@ -76,7 +76,8 @@ std::string sample_lines(const DirectionStats& stats, double group_kib_per_s) {
                      iops.count());
 }
 
-std::string direction_lines(unsigned direction, const DirectionStats& stats, double group_kib_per_s) {
+std::string direction_lines(const BenchOptions& options, unsigned direction, const DirectionStats& stats,
+                            double group_kib_per_s) {
   if (stats.ios == 0) return "";
   const double bytes_per_second = per_second(stats.bytes, stats);
   std::string text =
@@ -87,7 +88,8 @@ std::string direction_lines(unsigned direction, const DirectionStats& stats, dou
   text += latency_line("slat", stats.submission);
   text += latency_line("clat", stats.completion);
   text += latency_line(" lat", stats.total());
-  text += percentile_lines(stats.completion.histogram);
+  if (options.completion_percentiles) text += percentile_lines("clat", stats.completion.histogram);
+  if (options.total_percentiles) text += percentile_lines("lat", stats.total().histogram);
   return text + sample_lines(stats, group_kib_per_s);
 }
 
@@ -127,7 +129,7 @@ std::string job_lines(const JobReport& job, const std::array<double, kDirections
   const JobStats& stats = job.stats;
   std::string text = job_heading(job);
   for (unsigned direction = 0; direction < kDirections; ++direction)
-    text += direction_lines(direction, stats.direction[direction], group_kib_per_s[direction]);
+    text += direction_lines(*job.options, direction, stats.direction[direction], group_kib_per_s[direction]);
   const auto classes = shares(stats.latency_classes);
   text += class_lines("nsec", classes, 0, kNsClasses);
   text += class_lines("usec", classes, kNsClasses, kUsClasses);

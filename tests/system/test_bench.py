@@ -43,6 +43,7 @@ rwmixread=70
 ioengine=io_uring
 iodepth=2
 random_distribution=zipf:1.2
+lat_percentiles=1
 """
 
 

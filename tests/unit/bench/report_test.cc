@@ -12,6 +12,7 @@ namespace cached::bench {
 namespace {
 
 using ::testing::HasSubstr;
+using ::testing::Not;
 
 TEST(FioNumberTest, HasFourDigitsAndAPrefix) {
   EXPECT_EQ(fio_number(64000, 4, false, ""), "64.0k");
@@ -76,6 +77,16 @@ TEST_F(ReportTest, JsonHasFiosKeys) {
   EXPECT_EQ(job["write"]["total_ios"], 0);
   EXPECT_FALSE(job["write"]["clat_ns"].contains("percentile"));
   EXPECT_EQ(job["trim"]["total_ios"], 0);
+}
+
+TEST_F(ReportTest, PercentilesAreOfWhatTheJobAsksFor) {
+  options_.completion_percentiles = false;
+  options_.total_percentiles = true;
+  EXPECT_THAT(normal_report({report_}), HasSubstr("    lat percentiles (usec):"));
+  EXPECT_THAT(normal_report({report_}), Not(HasSubstr("clat percentiles")));
+  const nlohmann::json read = nlohmann::json::parse(json_report({}, {report_}))["jobs"][0]["read"];
+  EXPECT_TRUE(read["lat_ns"].contains("percentile"));
+  EXPECT_FALSE(read["clat_ns"].contains("percentile"));
 }
 
 TEST_F(ReportTest, AnErrorStandsInBoth) {

@@ -116,13 +116,13 @@ bool IoSource::next(Io* io) {
   // As in fio, reads and writes of a sequential mix each go through the files by themselves.
   if (mixed && !plan_.random) sequence = direction_cursor_[direction].fetch_add(1, std::memory_order_relaxed);
   const uint64_t pass = sequence / block_count_;
-  Place place;
-  if (plan_.whole_files && plan_.random) {
-    place = place_of(permute(sequence % block_count_, block_count_, mix(seed_ + pass)));
-  } else {
-    place = place_of(sequence % block_count_);
-    if (plan_.random) place.block = random_block(place, sequence, pass);
-  }
+  const bool any_file = plan_.random && (plan_.whole_files || plan_.file_order == FileOrder::kRandom);
+  const uint64_t position = sequence % block_count_;
+  Place place = place_of(any_file ? permute(position, block_count_, mix(seed_ + pass)) : position);
+  // Where blocks may come again, only the file is decided so far.
+  const bool drawn = !distributions_.empty() || !plan_.every_block_once;
+  if (plan_.random && !plan_.whole_files && (drawn || !any_file))
+    place.block = random_block(place, sequence, pass);
   *io = io_at(place);
   io->direction = direction;
   if (direction == kWrite && plan_.remembers_writes) {

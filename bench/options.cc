@@ -4,6 +4,7 @@
 #include <spdlog/fmt/fmt.h>
 
 #include <algorithm>
+#include <charconv>
 #include <random>
 
 #include "base/units.h"
@@ -119,9 +120,12 @@ Status set_verify_pattern(std::string_view text, Job* job) {
   }
   const std::string_view digits = text.starts_with("0x") ? text.substr(2) : "";
   for (size_t i = 0; i + 1 < digits.size() && digits.size() % 2 == 0; i += 2) {
-    Result<uint64_t> byte = parse_fio_size("0x" + std::string(digits.substr(i, 2)));
-    if (!byte.ok()) return Status(EINVAL, "'" + std::string(text) + "' has what is not a hexadecimal digit");
-    job->verify_pattern += static_cast<char>(*byte);
+    unsigned char byte = 0;
+    const char* const end = digits.data() + i + 2;
+    const auto [rest, error] = std::from_chars(digits.data() + i, end, byte, 16);
+    if (error != std::errc() || rest != end)
+      return Status(EINVAL, "'" + std::string(text) + "' has what is not a hexadecimal digit");
+    job->verify_pattern += static_cast<char>(byte);
   }
   if (!job->verify_pattern.empty()) return Status();
   return Status(EINVAL, "'" + std::string(text) + "' is neither 0x with pairs of digits nor a \"text\"");
@@ -129,7 +133,8 @@ Status set_verify_pattern(std::string_view text, Job* job) {
 
 Status set_file_order(std::string_view text, Job* job) {
   constexpr std::pair<std::string_view, FileOrder> kOrders[] = {{"roundrobin", FileOrder::kRoundRobin},
-                                                                {"sequential", FileOrder::kSequential}};
+                                                                {"sequential", FileOrder::kSequential},
+                                                                {"random", FileOrder::kRandom}};
   return choose(text, kOrders, &job->file_order);
 }
 
@@ -180,7 +185,7 @@ Status set_write_percent(std::string_view text, Job* job) {
   return Status();
 }
 
-// Jobs are always threads, and page caches are left as they are: fio's other choice is refused by name.
+// Jobs are always threads: fio's other choice is refused.
 Status only_true(std::string_view text, Job*) {
   Result<bool> flag = parse_flag(text);
   if (!flag.ok()) return flag.status();
@@ -210,7 +215,8 @@ constexpr OptionSpec<Job> kJobOptions[] = {
     {"directory", "", false, "directory of the files", set_text<&Job::directory>},
     {"nrfiles", "", false, "files of each job, without filename (1)",
      set_number<&Job::files, 1, kMaximumFiles>},
-    {"file_service_type", "", false, "files by turns (roundrobin) or one after the other (sequential)",
+    {"file_service_type", "", false,
+     "files by turns (roundrobin), one after the other (sequential) or at random (roundrobin)",
      set_file_order},
     {"iodepth", "", false, "I/Os in flight for each job (1)", set_number<&Job::depth, 1, kMaximumThreads>},
     {"numjobs", "", false, "so many of this job at one time (1)", set_number<&Job::jobs, 1, kMaximumThreads>},
@@ -325,10 +331,9 @@ Status check_small_files(const Job& job) {
   if (job.load.writes) return wrong("rw: smallfiles reads only");
   if (job.verify != VerifyKind::kNone) return wrong("verify: not with workload smallfiles");
   if (job.rate_bytes[kRead] != 0) return wrong("rate: not with workload smallfiles");
-  if (!job.filenames.empty()) return wrong("filename: not with workload smallfiles, which reads a list");
-  if (job.engine != EngineKind::kShm && job.directory.empty())
-    return wrong("directory: smallfiles needs one");
-  if (job.engine == EngineKind::kShm && job.file_list.empty()) return wrong("filelist: engine shm needs one");
+  if (!job.filenames.empty() || !job.file_list.empty()) return Status();
+  if (job.engine == EngineKind::kShm) return wrong("filelist: engine shm needs one, or filename");
+  if (job.directory.empty()) return wrong("directory: smallfiles needs one, or filelist or filename");
   return Status();
 }
 
@@ -374,6 +379,8 @@ Status check_job(const BenchOptions& options) {
     return wrong("in_order: only with workload smallfiles");
   if (options.workload == Workload::kSmallFiles) return check_small_files(options);
   if (!options.file_list.empty()) return wrong("filelist: only with workload smallfiles");
+  if (options.file_order == FileOrder::kRandom && !options.load.random)
+    return wrong("file_service_type: random needs a random rw");
   if (options.engine == EngineKind::kShm && options.filenames.empty() && options.directory.empty())
     return wrong("filename: nothing to read is named");
   return Status();

@@ -20,7 +20,7 @@ namespace cached::bench {
 enum class EngineKind { kShm, kPosix, kIoUring, kDevice, kMemcpy };
 enum class Workload { kBlocks, kSmallFiles };
 enum class VerifyKind { kNone, kCrc32c, kXxhash, kPattern };
-enum class FileOrder { kRoundRobin, kSequential };
+enum class FileOrder { kRoundRobin, kSequential, kRandom };
 
 // A verified block has room for fio's header and a checksum.
 inline constexpr uint64_t kSmallestVerifiedBlock = 64;

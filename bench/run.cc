@@ -17,18 +17,23 @@
 namespace cached::bench {
 namespace {
 
+// All files below a directory.
+Result<std::vector<std::string>> walked_paths(const std::string& directory) {
+  std::vector<std::string> paths;
+  std::error_code error;
+  std::filesystem::recursive_directory_iterator entry(directory, error);
+  for (; !error && entry != std::filesystem::recursive_directory_iterator(); entry.increment(error)) {
+    if (entry->is_regular_file(error)) paths.push_back(entry->path());
+  }
+  if (error) return Status(error.value(), directory + ": " + error.message());
+  return paths;
+}
+
 // The files of workload smallfiles.
 Result<std::vector<std::string>> listed_paths(const BenchOptions& options) {
+  if (!options.filenames.empty()) return paths_of(options, 0);
+  if (options.file_list.empty()) return walked_paths(options.directory);
   std::vector<std::string> paths;
-  if (options.file_list.empty()) {
-    std::error_code error;
-    std::filesystem::recursive_directory_iterator entry(options.directory, error);
-    for (; !error && entry != std::filesystem::recursive_directory_iterator(); entry.increment(error)) {
-      if (entry->is_regular_file(error)) paths.push_back(entry->path());
-    }
-    if (error) return Status(error.value(), options.directory + ": " + error.message());
-    return paths;
-  }
   Result<std::vector<ManifestEntry>> entries = read_manifest(options.file_list);
   if (!entries.ok()) return entries.status();
   const std::string directory = options.directory.empty() ? "" : options.directory + "/";

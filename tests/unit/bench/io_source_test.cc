@@ -4,6 +4,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <map>
 #include <set>
 
@@ -70,6 +71,19 @@ TEST(IoSourceTest, APassAtRandomTakesEachBlockOnce) {
   const std::vector<Block> blocks = blocks_of(all_of(&source));
   EXPECT_EQ(blocks.size(), 140U);
   EXPECT_EQ(std::set<Block>(blocks.begin(), blocks.end()).size(), 140U);
+}
+
+TEST(IoSourceTest, FilesAtRandomTakeEachBlockOnceToo) {
+  IoSource::Plan plan = plan_of({100, 7, 33});
+  plan.random = true;
+  plan.file_order = FileOrder::kRandom;
+  IoSource source(plan);
+  const std::vector<Block> blocks = blocks_of(all_of(&source));
+  EXPECT_EQ(blocks.size(), 140U);
+  EXPECT_EQ(std::set<Block>(blocks.begin(), blocks.end()).size(), 140U);
+  // By turns, the small file would be through after 21 I/Os.
+  EXPECT_TRUE(
+      std::any_of(blocks.begin() + 50, blocks.end(), [](const Block& block) { return block.first == 1; }));
 }
 
 TEST(IoSourceTest, SeedsAndPassesHaveOrdersOfTheirOwn) {

@@ -89,7 +89,7 @@ TEST(OptionTest, RateIsForBothOrForEach) {
 TEST(OptionTest, PatternsAreDigitsOrAText) {
   EXPECT_EQ(job_of({{"verify", "pattern"}, {"verify_pattern", "0xab01"}})->verify_pattern, "\xab\x01");
   EXPECT_EQ(job_of({{"verify", "pattern"}, {"verify_pattern", "\"ab\""}})->verify_pattern, "ab");
-  for (const char* pattern : {"0xabc", "0x", "abc", "0xzz", "%o"})
+  for (const char* pattern : {"0xabc", "0x", "abc", "0xzz", "0x1k", "%o"})
     EXPECT_THAT(job_of({{"verify_pattern", pattern}}).status().message(), StartsWith("verify_pattern:"))
         << pattern;
 }
@@ -111,6 +111,8 @@ TEST(OptionTest, WhatContradictsIsRefusedByName) {
       {"filelist:", {{"filelist", "l"}}},
       {"directory:", {{"workload", "smallfiles"}}},
       {"workload:", {{"workload", "smallfiles"}, {"ioengine", "io_uring"}}},
+      {"filelist:", {{"workload", "smallfiles"}, {"ioengine", "shm"}, {"volume", "v"}}},
+      {"file_service_type:", {{"file_service_type", "random"}}},
       {"verify_pattern:", {{"verify", "pattern"}}},
       {"bs:", {{"verify", "crc32c"}, {"bs", "32"}}}};
   for (const auto& [message, options] : kCases)

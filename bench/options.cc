@@ -241,6 +241,8 @@ constexpr OptionSpec<Job> kJobOptions[] = {
     {"verify_pattern", "", false, "bytes for verify=pattern: 0xabcd or a \"text\"", set_verify_pattern},
     {"do_verify", "", true, "read back and check what was written (1)", set_flag<&Job::verify_after_writing>},
     {"rate", "", false, "bytes in a second, at most, for each job: one number, or READ,WRITE", set_rate},
+    {"slat_percentiles", "", true, "percentiles of submission latencies (0)",
+     set_flag<&Job::submission_percentiles>},
     {"clat_percentiles", "", true, "percentiles of completion latencies (1)",
      set_flag<&Job::completion_percentiles>},
     {"lat_percentiles", "", true, "percentiles of latencies from submission to completion (0)",

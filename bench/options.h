@@ -71,6 +71,7 @@ struct BenchOptions {
   VerifyKind verify = VerifyKind::kNone;
   bool verify_after_writing = true;
   std::string verify_pattern;  // its bytes
+  bool submission_percentiles = false;
   bool completion_percentiles = true;
   bool total_percentiles = false;
   bool group_reporting = false;

@@ -40,7 +40,7 @@ Json direction_json(const BenchOptions& options, const DirectionStats& stats, do
           {"total_ios", stats.ios},
           {"short_ios", stats.short_ios},
           {"drop_ios", 0},
-          {"slat_ns", latency_json(stats.submission, false)},
+          {"slat_ns", latency_json(stats.submission, options.submission_percentiles)},
           {"clat_ns", latency_json(stats.completion, options.completion_percentiles)},
           {"lat_ns", latency_json(stats.total(), options.total_percentiles)},
           {"bw_min", static_cast<uint64_t>(stats.kib_per_s.minimum())},

@@ -43,6 +43,7 @@ std::string latency_line(const char* name, const Latency& latency) {
 }
 
 std::string percentile_lines(const char* name, const Histogram& values) {
+  if (values.count() == 0) return "";
   const uint64_t lowest = values.percentile(kPercentiles[0]);
   const uint64_t highest = values.percentile(*std::rbegin(kPercentiles));
   const Scale scale = scale_of(lowest, highest, INFINITY);
@@ -88,6 +89,7 @@ std::string direction_lines(const BenchOptions& options, unsigned direction, con
   text += latency_line("slat", stats.submission);
   text += latency_line("clat", stats.completion);
   text += latency_line(" lat", stats.total());
+  if (options.submission_percentiles) text += percentile_lines("slat", stats.submission.histogram);
   if (options.completion_percentiles) text += percentile_lines("clat", stats.completion.histogram);
   if (options.total_percentiles) text += percentile_lines("lat", stats.total().histogram);
   return text + sample_lines(stats, group_kib_per_s);

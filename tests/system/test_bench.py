@@ -44,6 +44,7 @@ ioengine=io_uring
 iodepth=2
 random_distribution=zipf:1.2
 lat_percentiles=1
+slat_percentiles=1
 """
 
 

@@ -1,99 +1,67 @@
-// cached-bench: generates load as fio would, through the client library or through files, and reports it as
-// fio does.
-#include <filesystem>
+// cached-bench: generates load as fio would, through the client library, through files or on a device, and
+// reports it as fio does.
+#include <unistd.h>
+
+#include <fstream>
 #include <iostream>
 
-#include "bench/engine.h"
-#include "bench/job.h"
-#include "bench/manifest.h"
-#include "bench/options.h"
+#include "bench/command_line.h"
+#include "bench/eta.h"
 #include "bench/report.h"
-#include "bench/shm_engines.h"
+#include "bench/run.h"
 
 namespace cached::bench {
 namespace {
 
-// `path` below the options' directory.
-std::string below_directory(const BenchOptions& options, const std::string& path) {
-  return options.directory.empty() ? path : options.directory + "/" + path;
+constexpr int kErrorExit = 1;
+constexpr int kUsageExit = 2;
+
+int complain(const std::string& message, int exit_status) {
+  std::cerr << "cached-bench: " << message << '\n';
+  return exit_status;
 }
 
-Result<std::vector<std::string>> listed_paths(const BenchOptions& options) {
-  std::vector<std::string> paths;
-  if (options.file_list.empty()) {
-    std::error_code error;
-    std::filesystem::recursive_directory_iterator entry(options.directory, error);
-    for (; !error && entry != std::filesystem::recursive_directory_iterator(); entry.increment(error)) {
-      if (entry->is_regular_file(error)) paths.push_back(entry->path());
-    }
-    if (error) return Status(error.value(), options.directory + ": " + error.message());
-    return paths;
+// Runs the jobs and writes the reports to `output`.
+int run(const CommandLine& line, std::ostream& output) {
+  const ProgramOptions& program = line.program;
+  if (program.print_normal) output << normal_heading(line.list.jobs) << std::flush;
+  EtaLine eta(program.progress == Progress::kAlways ||
+              (program.progress == Progress::kIfTerminal && ::isatty(STDERR_FILENO) == 1));
+  const RunHooks hooks{.say =
+                           [&](const std::string& text) {
+                             if (program.print_normal) output << text << '\n' << std::flush;
+                           },
+                       .watch = [&](const std::vector<RunningJob>& jobs) { eta.watch(jobs); }};
+  Result<std::vector<JobReport>> reports = run_jobs(line.list.jobs, hooks);
+  if (!reports.ok()) return complain(reports.status().message(), kErrorExit);
+  if (program.print_json) output << json_report(line.list.global, *reports);
+  if (program.print_normal) output << normal_report(*reports);
+  int exit_status = 0;
+  for (const JobReport& report : *reports) {
+    if (!report.error.ok())
+      exit_status = complain("job " + report.name + ": " + report.error.message(), kErrorExit);
   }
-  Result<std::vector<ManifestEntry>> entries = read_manifest(options.file_list);
-  if (!entries.ok()) return entries.status();
-  for (const ManifestEntry& entry : *entries) paths.push_back(below_directory(options, entry.path));
-  return paths;
+  output.flush();
+  return output ? exit_status : complain("cannot write the report", kErrorExit);
 }
 
-Result<std::vector<std::string>> paths_to_read(const BenchOptions& options) {
-  if (options.workload == Workload::kSmallFiles) return listed_paths(options);
-  std::vector<std::string> paths;
-  for (const std::string& name : options.filenames) paths.push_back(below_directory(options, name));
-  if (!paths.empty()) return paths;
-  for (unsigned file = 0; file < options.files; ++file) {
-    paths.push_back(below_directory(options, options.name + ".0." + std::to_string(file)));
-  }
-  return paths;
-}
-
-Status run_one(const BenchOptions& options, const std::string& engine_name, Engine* engine,
-               const std::vector<std::string>& paths, std::vector<JobReport>* reports) {
-  Result<RunResult> result = run_jobs(options, engine, paths);
-  if (!result.ok()) return result.status();
-  const std::string name = reports->empty() ? options.name : options.name + "-" + engine_name;
-  reports->push_back({.name = name, .engine = engine_name, .result = std::move(*result)});
-  return Status();
-}
-
-Status run_in_memory(const BenchOptions& options, const std::vector<std::string>& paths,
-                     std::vector<JobReport>* reports) {
-  Result<std::shared_ptr<shm::Client>> client = connect_client(options);
-  if (!client.ok()) return client.status();
-  if (options.engine == EngineKind::kShm) {
-    CACHED_RETURN_IF_ERROR(run_one(options, "shm", make_shm_engine(options, *client).get(), paths, reports));
-    if (!options.memcpy_baseline) return Status();
-  }
-  return run_one(options, "memcpy", make_memcpy_engine(options, *client).get(), paths, reports);
-}
-
-Status run(const BenchOptions& options, std::vector<JobReport>* reports) {
-  Result<std::vector<std::string>> paths = paths_to_read(options);
-  if (!paths.ok()) return paths.status();
-  switch (options.engine) {
-    case EngineKind::kPosix:
-      return run_one(options, options.engine_name, make_posix_engine(options).get(), *paths, reports);
-    case EngineKind::kIoUring:
-      return run_one(options, options.engine_name, make_io_uring_engine(options).get(), *paths, reports);
-    case EngineKind::kShm:
-    case EngineKind::kMemcpy:
-      return run_in_memory(options, *paths, reports);
-  }
-  return Status(EINVAL, "unknown engine");
+int bench_main(std::span<const std::string> arguments) {
+  Result<CommandLine> line = parse_command_line(arguments);
+  if (!line.ok()) return complain(line.status().message(), kUsageExit);
+  if (line->help) std::cout << help_text();
+  if (line->version) std::cout << program_version() << '\n';
+  if (line->help || line->version) return 0;
+  if (line->program.output.empty()) return run(*line, std::cout);
+  std::ofstream file(line->program.output);
+  if (!file)
+    return complain(Status::from_errno("cannot write " + line->program.output).message(), kErrorExit);
+  return run(*line, file);
 }
 
 }  // namespace
 }  // namespace cached::bench
 
 int main(int argc, char** argv) {
-  using namespace cached::bench;
-  BenchOptions options;
-  if (std::optional<int> exit_status = parse_options(argc, argv, &options)) return *exit_status;
-  std::vector<JobReport> reports;
-  if (cached::Status status = run(options, &reports); !status.ok()) {
-    std::cerr << "cached-bench: " << status.message() << '\n';
-    return 1;
-  }
-  if (options.print_normal) std::cout << normal_report(options, reports);
-  if (options.print_json) std::cout << json_report(options, reports);
-  return 0;
+  const std::vector<std::string> arguments(argv + 1, argv + argc);
+  return cached::bench::bench_main(arguments);
 }

@@ -10,9 +10,10 @@ namespace {
 class MemcpyWorker : public SynchronousWorker {
  public:
   MemcpyWorker(const std::byte* arena, uint64_t block_bytes) : arena_(arena), buffer_(block_bytes) {}
+  std::byte* buffer(unsigned) override { return buffer_.data(); }
 
  protected:
-  Status read(const Io& io, uint64_t* bytes) override {
+  Status perform(const Io& io, uint64_t* bytes) override {
     std::memcpy(buffer_.data(), arena_ + io.offset, io.length);
     *bytes = io.length;
     return Status();

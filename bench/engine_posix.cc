@@ -1,4 +1,4 @@
-// Engine posix: pread() into a private buffer, and open, read, close for whole files.
+// Engine posix: pread() and pwrite() with a private buffer, and open, read, close for whole files.
 #include <fcntl.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -14,11 +14,14 @@ namespace {
 class PosixEngine : public Engine {
  public:
   explicit PosixEngine(const BenchOptions& options)
-      : block_bytes_(options.block_bytes), direct_(options.direct) {}
+      : block_bytes_(options.block_bytes),
+        direct_(options.direct),
+        open_flags_(open_flags(options)),
+        drops_page_cache_(options.drops_page_cache) {}
 
   Result<std::vector<uint64_t>> open_files(const std::vector<std::string>& paths) override {
     paths_ = paths;
-    return files_.open(paths, direct_);
+    return files_.open(paths, open_flags_, drops_page_cache_);
   }
   Status remember_paths(const std::vector<std::string>& paths) override {
     paths_ = paths;
@@ -30,6 +33,8 @@ class PosixEngine : public Engine {
   friend class PosixWorker;
   const uint64_t block_bytes_;
   const bool direct_;
+  const int open_flags_;
+  const bool drops_page_cache_;
   std::vector<std::string> paths_;
   OpenFiles files_;
 };
@@ -37,14 +42,22 @@ class PosixEngine : public Engine {
 class PosixWorker : public SynchronousWorker {
  public:
   explicit PosixWorker(const PosixEngine& engine) : engine_(engine), buffer_(engine.block_bytes_) {}
+  std::byte* buffer(unsigned) override { return buffer_.data(); }
+  Status sync(uint32_t file) override {
+    return ::fsync(engine_.files_.fd(file)) == 0 ? Status()
+                                                 : Status::from_errno("sync " + engine_.paths_[file]);
+  }
 
  protected:
-  Status read(const Io& io, uint64_t* bytes) override {
+  Status perform(const Io& io, uint64_t* bytes) override {
     if (io.whole_file) return read_whole_file(engine_.paths_[io.file], bytes);
-    const ssize_t got =
-        ::pread(engine_.files_.fd(io.file), buffer_.data(), io.length, static_cast<off_t>(io.offset));
-    if (got < 0) return Status::from_errno("read " + engine_.paths_[io.file]);
-    *bytes = static_cast<uint64_t>(got);
+    const int fd = engine_.files_.fd(io.file);
+    const auto offset = static_cast<off_t>(io.offset);
+    const bool reads = io.direction == kRead;
+    const ssize_t done = reads ? ::pread(fd, buffer_.data(), io.length, offset)
+                               : ::pwrite(fd, buffer_.data(), io.length, offset);
+    if (done < 0) return Status::from_errno((reads ? "read " : "write ") + engine_.paths_[io.file]);
+    *bytes = static_cast<uint64_t>(done);
     return Status();
   }
 

@@ -129,6 +129,8 @@ class ShmWorker : public Worker {
     return reader_->submit(slot, engine_.files_[io.file], io.offset, io.length, destination);
   }
 
+  std::byte* buffer(unsigned slot) override { return engine_.in_place_ ? nullptr : buffers_[slot].data(); }
+
   Status reap(FinishedIo* finished, unsigned* count) override {
     *count = reader_->reap(reads_.data(), engine_.limits_.depth, true);
     for (unsigned i = 0; i < *count; ++i) {
@@ -156,9 +158,10 @@ class ShmFileWorker : public SynchronousWorker {
         channel_(std::move(channel)),
         root_(engine.client_->root()),
         buffer_(engine.limits_.maximum_read_bytes) {}
+  std::byte* buffer(unsigned) override { return buffer_.data(); }
 
  protected:
-  Status read(const Io& io, uint64_t* bytes) override {
+  Status perform(const Io& io, uint64_t* bytes) override {
     const std::string& path = engine_.paths_[io.file];
     *bytes = 0;
     if (engine_.in_order_ && begins_directory(io.file)) CACHED_RETURN_IF_ERROR(list(directory_of(path)));
@@ -219,13 +222,12 @@ Status choose_channels(const BenchOptions& options, shm::ClientOptions* client_o
   const bool whole_files = reads_whole_files(options);
   client_options->channels = options.jobs * (whole_files ? options.depth : 1);
   if (client_options->channels > shm::kMaximumQueues) {
-    return Status(EINVAL, std::string(whole_files ? "--numjobs times --iodepth" : "--numjobs") +
-                              ": at most " + std::to_string(shm::kMaximumQueues) +
+    return Status(EINVAL, std::string(whole_files ? "numjobs times iodepth" : "numjobs") + ": at most " +
+                              std::to_string(shm::kMaximumQueues) +
                               " with engine shm, one queue for each thread");
   }
   if (whole_files) return Status();
-  return shm::fit_options(async_limits(options), client_options)
-      .with_context("--iodepth with --bs, engine shm");
+  return shm::fit_options(async_limits(options), client_options).with_context("iodepth with bs, engine shm");
 }
 
 }  // namespace

@@ -9,6 +9,7 @@
 #include "bench/options.h"
 #include "bench/report.h"
 #include "bench/shm_engines.h"
+#include "bench/workload_main.h"
 
 namespace cached::bench {
 namespace {
@@ -86,6 +87,7 @@ Status run(const BenchOptions& options, std::vector<JobReport>* reports) {
 
 int main(int argc, char** argv) {
   using namespace cached::bench;
+  if (argc > 1 && is_workload(argv[1])) return run_workload(argc - 1, argv + 1);
   BenchOptions options;
   if (std::optional<int> exit_status = parse_options(argc, argv, &options)) return *exit_status;
   std::vector<JobReport> reports;

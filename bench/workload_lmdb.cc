@@ -2,16 +2,17 @@
 // that keeps samples in LMDB, and makes such a file first when asked.
 #include <lmdb.h>
 
+#include <algorithm>
 #include <atomic>
 #include <cstring>
 #include <filesystem>
 #include <memory>
-#include <mutex>
+#include <numeric>
+#include <random>
 #include <thread>
 
 #include "base/clock.h"
 #include "base/units.h"
-#include "bench/io_source.h"
 #include "bench/workload_main.h"
 #include "bench/workload_options.h"
 #include "bench/workload_pass.h"
@@ -65,16 +66,29 @@ Result<Environment> open_environment(const std::string& path, unsigned flags, ui
   return environment;
 }
 
-Result<Transaction> begin(MDB_env* environment, unsigned flags, MDB_dbi* database) {
+Result<Transaction> begin(MDB_env* environment, unsigned flags) {
   MDB_txn* raw = nullptr;
   if (int code = mdb_txn_begin(environment, nullptr, flags, &raw); code != 0) {
     return lmdb_error(code, "cannot begin a transaction");
   }
-  Transaction transaction(raw);
-  if (int code = mdb_dbi_open(raw, nullptr, 0, database); code != 0) {
+  return Transaction(raw);
+}
+
+Status commit(Transaction transaction) {
+  const int code = mdb_txn_commit(transaction.release());
+  return code == 0 ? Status() : lmdb_error(code, "cannot commit");
+}
+
+// The file's only database, for all transactions that begin later.
+Result<MDB_dbi> open_database(MDB_env* environment) {
+  Result<Transaction> transaction = begin(environment, MDB_RDONLY);
+  if (!transaction.ok()) return transaction.status();
+  MDB_dbi database = 0;
+  if (int code = mdb_dbi_open(transaction->get(), nullptr, 0, &database); code != 0) {
     return lmdb_error(code, "cannot open the database in the file");
   }
-  return transaction;
+  CACHED_RETURN_IF_ERROR(commit(std::move(*transaction)));
+  return database;
 }
 
 // Decimal with leading zeros, as loaders name their samples.
@@ -86,9 +100,8 @@ std::string key_of(uint64_t record) {
 // Making the file -------------------------------------------------------------------------------------------
 
 // Puts records [first, end): a number in front, by which a reader knows the record, and bytes that differ.
-Status put_records(MDB_env* environment, uint64_t first, uint64_t end, std::string* value) {
-  MDB_dbi database = 0;
-  Result<Transaction> transaction = begin(environment, 0, &database);
+Status put_records(MDB_env* environment, MDB_dbi database, uint64_t first, uint64_t end, std::string* value) {
+  Result<Transaction> transaction = begin(environment, 0);
   if (!transaction.ok()) return transaction.status();
   for (uint64_t record = first; record < end; ++record) {
     std::string key = key_of(record);
@@ -99,8 +112,7 @@ Status put_records(MDB_env* environment, uint64_t first, uint64_t end, std::stri
       return lmdb_error(code, "cannot put record " + key);
     }
   }
-  if (int code = mdb_txn_commit(transaction->release()); code != 0) return lmdb_error(code, "cannot commit");
-  return Status();
+  return commit(std::move(*transaction));
 }
 
 Status write_records(const std::string& path, const LmdbOptions& options) {
@@ -109,11 +121,13 @@ Status write_records(const std::string& path, const LmdbOptions& options) {
   const uint64_t map_bytes = options.records * value_bytes / 10 * 11 + 64 * kMiB;
   Result<Environment> environment = open_environment(path, MDB_NOLOCK, map_bytes);
   if (!environment.ok()) return environment.status();
+  Result<MDB_dbi> database = open_database(environment->get());
+  if (!database.ok()) return database.status();
   std::string value(options.record_bytes, '\0');
   for (size_t i = 0; i < value.size(); ++i) value[i] = static_cast<char>(i * 2654435761U >> 13);
   for (uint64_t first = 0; first < options.records; first += kRecordsOfTransaction) {
     const uint64_t end = std::min(first + kRecordsOfTransaction, options.records);
-    CACHED_RETURN_IF_ERROR(put_records(environment->get(), first, end, &value));
+    CACHED_RETURN_IF_ERROR(put_records(environment->get(), *database, first, end, &value));
   }
   return Status();
 }
@@ -141,10 +155,31 @@ Result<PassReport> make_file(const LmdbOptions& options) {
 
 // Reading it ------------------------------------------------------------------------------------------------
 
+// The order of the records of a pass, which its workers share.
+class RecordOrder {
+ public:
+  RecordOrder(uint64_t records, uint64_t seed) : records_(records) {
+    std::iota(records_.begin(), records_.end(), uint64_t{0});
+    std::shuffle(records_.begin(), records_.end(), std::mt19937_64(seed));
+  }
+  // Writes the next record's number; false when all were handed out. Any thread.
+  bool next(uint64_t* record) {
+    const uint64_t place = cursor_.fetch_add(1, std::memory_order_relaxed);
+    if (place >= records_.size()) return false;
+    *record = records_[place];
+    return true;
+  }
+
+ private:
+  std::vector<uint64_t> records_;
+  std::atomic<uint64_t> cursor_{0};
+};
+
 // One worker of a pass, in a thread and a transaction of its own.
 class Reader {
  public:
-  Reader(MDB_env* environment, IoSource* order) : environment_(environment), order_(order) {}
+  Reader(MDB_env* environment, MDB_dbi database, RecordOrder* order)
+      : environment_(environment), database_(database), order_(order) {}
 
   void run() { outcome_ = read_all(); }
   const Status& outcome() const { return outcome_; }
@@ -153,22 +188,21 @@ class Reader {
 
  private:
   Status read_all() {
-    MDB_dbi database = 0;
-    Result<Transaction> transaction = begin(environment_, MDB_RDONLY, &database);
+    Result<Transaction> transaction = begin(environment_, MDB_RDONLY);
     if (!transaction.ok()) return transaction.status();
-    for (Io io; order_->next(&io);) {
+    for (uint64_t record = 0; order_->next(&record);) {
       const uint64_t begin_ns = system_clock().monotonic_ns();
-      CACHED_RETURN_IF_ERROR(read_record(transaction->get(), database, io.offset));
+      CACHED_RETURN_IF_ERROR(read_record(transaction->get(), record));
       latency_ns_.record(system_clock().monotonic_ns() - begin_ns);
     }
     return Status();
   }
 
-  Status read_record(MDB_txn* transaction, MDB_dbi database, uint64_t record) {
+  Status read_record(MDB_txn* transaction, uint64_t record) {
     std::string key = key_of(record);
     MDB_val lmdb_key{key.size(), key.data()};
     MDB_val value{};
-    if (int code = mdb_get(transaction, database, &lmdb_key, &value); code != 0) {
+    if (int code = mdb_get(transaction, database_, &lmdb_key, &value); code != 0) {
       return lmdb_error(code, "cannot get record " + key);
     }
     // The copy is what touches the pages.
@@ -180,7 +214,8 @@ class Reader {
   }
 
   MDB_env* environment_;
-  IoSource* order_;
+  MDB_dbi database_;
+  RecordOrder* order_;
   std::string sample_;
   uint64_t bytes_ = 0;
   Histogram latency_ns_;
@@ -201,19 +236,18 @@ Result<PassReport> report_of(const std::vector<std::unique_ptr<Reader>>& readers
 // A pass opens the file anew: a map that is open keeps the kernel's pages.
 Result<PassReport> read_records(const LmdbOptions& options, unsigned number) {
   const unsigned flags = MDB_RDONLY | MDB_NOLOCK | MDB_NOTLS | (options.read_ahead ? 0U : MDB_NORDAHEAD);
-  const uint64_t begin_ns = system_clock().monotonic_ns();
   Result<Environment> environment = open_environment(options.filename, flags, 0);
   if (!environment.ok()) return environment.status();
+  Result<MDB_dbi> database = open_database(environment->get());
+  if (!database.ok()) return database.status();
   MDB_stat statistics{};
   mdb_env_stat(environment->get(), &statistics);
-  IoSource order({.file_bytes = {statistics.ms_entries},
-                  .block_bytes = 1,
-                  .random = true,
-                  .seed = options.common.seed + number});
+  RecordOrder order(statistics.ms_entries, options.common.seed + number);
+  const uint64_t begin_ns = system_clock().monotonic_ns();
   std::vector<std::unique_ptr<Reader>> readers;
   std::vector<std::thread> threads;
   for (unsigned worker = 0; worker < options.common.workers; ++worker) {
-    readers.push_back(std::make_unique<Reader>(environment->get(), &order));
+    readers.push_back(std::make_unique<Reader>(environment->get(), *database, &order));
     threads.emplace_back([reader = readers.back().get()] { reader->run(); });
   }
   for (std::thread& thread : threads) thread.join();

@@ -365,9 +365,10 @@ def record(result, target, command):
 
 
 def command_of(case, arguments):
-    """What gives this case's line again, with the options that were given."""
-    options = [f"--{name}={value}" for name in ("runs", "build", "juicefs")
-               if (value := getattr(arguments, name)) is not None and (name != "juicefs" or "juicefs" in case.name)]
+    """What gives this case's line again, with the options that were given; a peer's program by its name alone."""
+    options = [f"--{name}={value}" for name in ("runs", "build") if (value := getattr(arguments, name)) is not None]
+    if case.group == "peer-juicefs":
+        options.append(f"--juicefs={pathlib.Path(arguments.juicefs).name}")
     return "sudo " + shlex.join(["./bench/run.sh", *options, case.name])
 
 

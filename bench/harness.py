@@ -496,10 +496,15 @@ def main():
     return status
 
 
-def run_cases(cases, arguments):
-    """(status, outcomes); the status is 0: all were measured; 1: one was not; 130: interrupted."""
+def end_in_order():
+    """From now on a signal ends what runs as an error would, so that all that was started is ended."""
     for number in STOP_SIGNALS:
         signal.signal(number, interrupt)
+
+
+def run_cases(cases, arguments):
+    """(status, outcomes); the status is 0: all were measured; 1: one was not; 130: interrupted."""
+    end_in_order()
     outcomes = []
     try:
         build = arguments.build or install_and_build()

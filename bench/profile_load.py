@@ -1,7 +1,8 @@
 """The command of bench/profile.sh: a load under perf, and of its samples those of the daemon and the mounts.
 
-A workload is one of cached-bench's on a mount whose daemon has everything in memory; a case of bench/run.sh is recorded
-from its start to its end, with what it does to prepare itself. Kernel caches are dropped before each pass of a workload.
+A workload is one of cached-bench's on a mount whose daemon has everything in memory (smallfiles-cold: nothing); a case of
+bench/run.sh is recorded from its start to its end, with what it does to prepare itself. Kernel caches are dropped before each
+pass of a workload.
 """
 
 import argparse
@@ -13,7 +14,8 @@ import sys
 
 import cases  # noqa: F401, registers all cases
 from flame import flame_graph, stacks_of, table
-from harness import CASES, REPOSITORY, Bench, BenchError, add_options, benchmark_directory, check_root, install_and_build
+from harness import (CASES, REPOSITORY, Bench, BenchError, add_options, benchmark_directory, check_root, end_in_order,
+                     install_and_build)
 from memory_cases import HOLDS_BIG, HOLDS_SMALL
 from workload_cases import MEMORY, MOUNTS, lmdb_file, python_tree
 
@@ -53,6 +55,12 @@ def tree_load(workload):
     return prepare
 
 
+def cold_load(bench, loops):
+    source, _ = bench.data("small")
+    mount = bench.mount(bench.daemon(source, HOLDS_SMALL))
+    return ["smallfiles", f"--directory={mount.path}", "--order=directory", "--drop_caches", f"--loops={loops}"]
+
+
 def lmdb_load(bench, loops):
     path = lmdb_file(bench)
     mount = bench.mount(bench.daemon(path.parent, MEMORY))
@@ -76,7 +84,8 @@ def shared_load(bench, loops):
     return ["shared", f"--directory={directories}", "--drop_caches", f"--loops={loops}"]
 
 
-WORKLOADS = {"epochs": (tree_load("epochs"), 5), "smallfiles": (tree_load("smallfiles"), 5), "lmdb": (lmdb_load, 5),
+WORKLOADS = {"epochs": (tree_load("epochs"), 5), "smallfiles": (tree_load("smallfiles"), 5),
+             "smallfiles-cold": (cold_load, 1), "lmdb": (lmdb_load, 5),
              "import": (import_load, 5), "shared": (shared_load, 5)}
 
 
@@ -88,8 +97,9 @@ def run_load(bench, name, data):
         prepare, loops = WORKLOADS[name]
         load = prepare(bench, loops)
         with recording(data):
-            for job in bench.load(*load):
-                print(f"  {job['jobname']}: {job['read']['total_ios']} {job['unit']} in {job['read']['runtime_ns'] / 1e9:.2f} s")
+            jobs = bench.load(*load)
+        for job in jobs:
+            print(f"  {job['jobname']}: {job['read']['total_ios']} {job['unit']} in {job['read']['runtime_ns'] / 1e9:.2f} s")
         return
     [case] = [case for case in CASES if case.name == name]
     with recording(data):
@@ -98,8 +108,9 @@ def run_load(bench, name, data):
 
 def write_profile(data, servers, name, folder):
     """The samples of these processes, as table and graph. Returns the paths and the table."""
-    script = subprocess.run(["perf", "script", "--no-inline", "-i", data, "-F", "comm,pid,tid,ip,sym,dso"], check=True,
-                            stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, errors="replace")
+    command = ["perf", "script", "--no-inline", "-i", data, "-F", "comm,pid,tid,ip,sym,dso",
+               f"--pid={','.join(map(str, servers))}"]
+    script = subprocess.run(command, check=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, errors="replace")
     stacks = stacks_of(script.stdout.splitlines(), servers)
     if not stacks:
         raise BenchError(f"none of perf's samples in {data} is of daemon or mounts")
@@ -133,11 +144,15 @@ def main():
     add_options(parser)
     arguments = parser.parse_args()
     check_root(parser)
+    end_in_order()
     try:
         profile(arguments, arguments.build or install_and_build())
     except (BenchError, OSError, subprocess.SubprocessError) as error:
         print(f"bench/profile.sh: {error}", file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130
     return 0
 
 

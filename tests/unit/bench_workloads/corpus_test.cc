@@ -1,11 +1,11 @@
 // Tests of the corpora: sizes, names, and that a corpus is there whole or not at all.
-#include "bench/workload_corpus.h"
-
 #include <gtest/gtest.h>
 #include <unistd.h>
 
 #include <filesystem>
 #include <set>
+
+#include "bench/workload_corpus.h"
 
 namespace cached::bench {
 namespace {

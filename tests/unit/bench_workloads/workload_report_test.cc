@@ -9,8 +9,13 @@ namespace cached::bench {
 namespace {
 
 PassReport pass() {
-  PassReport pass{.name = "epoch 1", .unit = "files", .ios = 200, .bytes = 4'000'000, .runtime_ns = 2'000'000'000,
-                  .latency_ns = {}, .cache = std::nullopt};
+  PassReport pass{.name = "epoch 1",
+                  .unit = "files",
+                  .ios = 200,
+                  .bytes = 4'000'000,
+                  .runtime_ns = 2'000'000'000,
+                  .latency_ns = {},
+                  .cache = std::nullopt};
   for (int i = 0; i < 200; ++i) pass.latency_ns.record(10'000);
   return pass;
 }
@@ -30,7 +35,8 @@ TEST(WorkloadReportTest, JsonHasTheKeysThatParsersOfFioRead) {
 
 TEST(WorkloadReportTest, TextSaysTimeRateAndHitRatio) {
   PassReport counted = pass();
-  counted.cache = CacheUse{.hit_ratio = 0.75, .memory_hit_ratio = 0.5, .asked_bytes = 4 << 20, .origin_bytes = 1 << 20};
+  counted.cache =
+      CacheUse{.hit_ratio = 0.75, .memory_hit_ratio = 0.5, .asked_bytes = 4 << 20, .origin_bytes = 1 << 20};
   const std::string text = normal_workload_report({counted});
   EXPECT_NE(text.find("epoch 1: 200 files in 2.000 s: 100 files/s, 2.0 MB/s\n"), std::string::npos) << text;
   EXPECT_NE(text.find("hit ratio 0.750 (in memory 0.500) of 4.00 MiB asked for, 1.00 MiB from the origin"),

@@ -9,6 +9,7 @@
 #include "bench/eta.h"
 #include "bench/report.h"
 #include "bench/run.h"
+#include "bench/workload_main.h"
 
 namespace cached::bench {
 namespace {
@@ -62,6 +63,7 @@ int bench_main(std::span<const std::string> arguments) {
 }  // namespace cached::bench
 
 int main(int argc, char** argv) {
+  if (argc > 1 && cached::bench::is_workload(argv[1])) return cached::bench::run_workload(argc - 1, argv + 1);
   const std::vector<std::string> arguments(argv + 1, argv + argc);
   return cached::bench::bench_main(arguments);
 }

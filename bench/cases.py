@@ -13,6 +13,8 @@ import fire_cases  # noqa: F401
 import rados_cases  # noqa: F401
 import operator_cases  # noqa: F401
 import metrics_case  # noqa: F401
+import workload_cases  # noqa: F401
+import peer_cases  # noqa: F401
 
 if __name__ == "__main__":
     sys.exit(harness.main())

@@ -63,6 +63,12 @@ PLANS = {"big": big_plan, "small": small_plan, "cold": cold_plan, "many": many_p
          "rados-many": rados_many_plan, "rados-import": rados_import_plan}
 
 
+def settle():
+    """What was written just now gets old enough to be cached, and leaves the kernel's list of what is to be written."""
+    os.sync()
+    time.sleep(SETTLE_S)
+
+
 def write_file(path, size, noise):
     with open(path, "wb") as file:
         for start in range(0, size, MIB):
@@ -87,8 +93,7 @@ def prepare_data(directory, name):
         parent.mkdir(parents=True, exist_ok=True)
     for path, size in plan:
         write_file(partial / path, size, noise)
-    os.sync()
-    time.sleep(SETTLE_S)
+    settle()
     file_list.write_text("".join(f"{size} {path}\n" for path, size in plan))
     partial.rename(target)
     return target, file_list

@@ -39,10 +39,14 @@ class BenchError(Exception):
     """A case could not be measured; the message is for the user."""
 
 
+class NotRun(BenchError):
+    """A case lacks something that only the user can give; the message says what."""
+
+
 @dataclasses.dataclass
 class Result:
     """The one line of a case. The ratio is that of the medians; `spread` is (largest - smallest) / median of the
-    ratios of the single turns, in percent."""
+    ratios of the single turns, `ratios`, in percent."""
 
     case: str
     ratio: float
@@ -51,6 +55,7 @@ class Result:
     unit: str
     spread: float
     runs: int
+    ratios: list
 
     def line(self):
         return (f"{self.case}: ratio {self.ratio:.3f} (cached {short(self.cached)} {self.unit}, "
@@ -68,7 +73,7 @@ def result_of(case, unit, cached, floor):
     middle = statistics.median(ratios)
     spread = 100 * (max(ratios) - min(ratios)) / middle if middle else 0
     return Result(case, statistics.median(cached) / statistics.median(floor), statistics.median(cached),
-                  statistics.median(floor), unit, spread, len(ratios))
+                  statistics.median(floor), unit, spread, len(ratios), ratios)
 
 
 CASES = []
@@ -191,9 +196,11 @@ class Daemon(Process):
 class Bench:
     """One case's surroundings: a directory, the binaries, and what was started."""
 
-    def __init__(self, case, directory, build, runs):
+    def __init__(self, case, directory, build, runs=None, juicefs=None):
         self.case, self.data_directory, self.build = case, directory / "data", build
-        self.asked_runs = runs
+        self.asked_runs, self.juicefs = runs, juicefs
+        self.servers = {}  # of cached that were started, by their process ids: "cached" or "cached-mount"
+        self.notes = []    # what belongs to the result besides its line
         self.owner = os.getpid()  # whose end ends what is not our child
         self.threads = max(4, min(16, os.cpu_count() or 1))
         self.stack = contextlib.ExitStack()
@@ -214,6 +221,11 @@ class Bench:
                 yield
         finally:
             self.stack = outer
+
+    def note(self, text):
+        """Prints a line that the report shows with the result."""
+        print(f"  {text}", flush=True)
+        self.notes.append(text)
 
     def program(self, name):
         found = find_program(self.build, name)
@@ -260,10 +272,12 @@ class Bench:
     def start_daemon(self, home):
         """The daemon of this directory, started (again): until its control socket answers."""
         daemon = self._stop_at_end(Daemon(self, home, self.new_path("cached").with_suffix(".log")))
+        self.servers[daemon.pid] = daemon.name
         daemon.wait_until(daemon.answers, "its control socket answered")
         return daemon
 
-    def _mount(self, name, command, path):
+    def start_mount(self, name, command, path):
+        """A FUSE server of whatever kind, until its mount is there."""
         path.mkdir()
         mount = self._stop_at_end(Mount(name, command, path.with_suffix(".log"), path))
         mount.wait_until(lambda: os.path.ismount(path), "its mount was there")
@@ -272,14 +286,16 @@ class Bench:
     def mount(self, daemon, volume="data", threads=None):
         path = self.new_path("mount")
         options = f"socket={daemon.socket},attr_timeout=3600,entry_timeout=3600,threads={threads or self.threads}"
-        return self._mount("cached-mount", [self.program("cached-mount"), volume, path, "-o", options, "-f"], path)
+        mount = self.start_mount("cached-mount", [self.program("cached-mount"), volume, path, "-o", options, "-f"], path)
+        self.servers[mount.pid] = mount.name
+        return mount
 
     def null_mount(self, file_list, memory):
         """A null file system with the same tree, buffer, threads and timeouts."""
         path = self.new_path("nullfs")
-        return self._mount("cached-nullfs", [self.program("cached-nullfs"), path, "--arena", memory, "--tree", file_list,
-                                             "--threads", self.threads, "--attr-timeout", 3600, "--entry-timeout", 3600,
-                                             "--keep-cache"], path)
+        return self.start_mount("cached-nullfs", [self.program("cached-nullfs"), path, "--arena", memory, "--tree", file_list,
+                                                  "--threads", self.threads, "--attr-timeout", 3600, "--entry-timeout", 3600,
+                                                  "--keep-cache"], path)
 
     def start_load(self, *arguments):
         """Starts cached-bench; load_result() waits for it."""
@@ -349,12 +365,16 @@ def record(result, target, command):
 
 
 def command_of(case, arguments):
-    """What gives this case's line again, with the options that were given."""
+    """What gives this case's line again, with the options that were given; a peer's program by its name alone."""
     options = [f"--{name}={value}" for name in ("runs", "build") if (value := getattr(arguments, name)) is not None]
+    if case.group == "peer-juicefs":
+        options.append(f"--juicefs={pathlib.Path(arguments.juicefs).name}")
     return "sudo " + shlex.join(["./bench/run.sh", *options, case.name])
 
 
-def run_case(case, arguments, build):
+@contextlib.contextmanager
+def benchmark_directory():
+    """Where data sets and what is made for a case go; for one benchmark at a time."""
     directory = pathlib.Path(os.environ.get("CACHED_BENCH_DIR", "/var/tmp/cached-bench"))
     (directory / "data").mkdir(parents=True, exist_ok=True)
     with open(directory / "lock", "w") as lock:
@@ -362,14 +382,7 @@ def run_case(case, arguments, build):
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             raise BenchError(f"another benchmark runs in {directory}; wait for it or set CACHED_BENCH_DIR") from error
-        bench = Bench(case.name, directory, build, arguments.runs)
-        print(f"{case.name}: {case.text}; target {case.target}", flush=True)
-        if (load := os.getloadavg()[0]) > BUSY_LOAD * os.cpu_count():
-            print(f"  the machine is busy (load average {load:.1f}): the spread will be wide, the median uncertain")
-        with bench.stack:
-            result = case.function(bench)
-    record(result, case.target, command_of(case, arguments))
-    print(result.line(), flush=True)
+        yield directory
 
 
 @dataclasses.dataclass
@@ -382,6 +395,58 @@ class Case:
     def text(self):
         return self.function.__doc__.splitlines()[0].rstrip(".")
 
+    @property
+    def subject(self):
+        """What the case's module is about: the first line of its text."""
+        text = sys.modules[self.function.__module__].__doc__.splitlines()[0].rstrip(".")
+        return text.removeprefix("Cases of ").removeprefix("the ").partition(":")[0].partition(",")[0]
+
+    @property
+    def group(self):
+        """A name for this case and those that are like it: cases of one peer have names peer-NAME-WHAT."""
+        return "-".join(self.name.split("-")[:2]) if self.name.startswith("peer-") else None
+
+
+@dataclasses.dataclass
+class Outcome:
+    """What became of a case: a result, or why there is none."""
+
+    case: Case
+    load_average: float
+    result: Result = None
+    notes: list = dataclasses.field(default_factory=list)
+    not_run: str = ""  # it lacks what the user has not given
+    failed: str = ""
+
+
+def run_case(case, arguments, build):
+    with benchmark_directory() as directory:
+        bench = Bench(case.name, directory, build, arguments.runs, arguments.juicefs)
+        outcome = Outcome(case, os.getloadavg()[0], notes=bench.notes)
+        print(f"{case.name}: {case.text}; target {case.target}", flush=True)
+        if outcome.load_average > BUSY_LOAD * os.cpu_count():
+            print(f"  the machine is busy (load average {outcome.load_average:.1f}): the spread will be wide, the median "
+                  "uncertain")
+        with bench.stack:
+            outcome.result = case.function(bench)
+    record(outcome.result, case.target, command_of(case, arguments))
+    print(outcome.result.line(), flush=True)
+    return outcome
+
+
+def try_case(case, arguments, build):
+    """The same; a case that cannot be measured is said on stderr and in the outcome."""
+    outcome = Outcome(case, os.getloadavg()[0])
+    try:
+        return run_case(case, arguments, build)
+    except NotRun as error:
+        outcome.not_run = str(error)
+        print(f"{case.name}: not run: {error}", file=sys.stderr, flush=True)
+    except (BenchError, OSError, KeyError, subprocess.SubprocessError) as error:
+        outcome.failed = str(error)
+        print(f"{case.name}: not measured: {error}", file=sys.stderr, flush=True)
+    return outcome
+
 
 def interrupt(*_):
     """The first signal ends the case; no second one may disturb the cleaning up."""
@@ -390,46 +455,65 @@ def interrupt(*_):
     raise KeyboardInterrupt
 
 
+def add_options(parser):
+    """What every command that runs cases understands."""
+    parser.add_argument("--runs", type=int,
+                        help=f"turns for each case, at least {MINIMUM_RUNS} (default: the case's own number)")
+    parser.add_argument("--build", type=pathlib.Path, help="take the programs below this directory and build nothing")
+    parser.add_argument("--juicefs", metavar="BINARY", default=os.environ.get("CACHED_JUICEFS"),
+                        help="the JuiceFS client that the cases peer-juicefs-* measure (default: $CACHED_JUICEFS)")
+
+
+def cases_named(parser, names):
+    """The cases of these names; a name may be that of a group."""
+    known = {name for case in CASES for name in (case.name, case.group)}
+    if unknown := [name for name in names if name not in known]:
+        parser.error(f"no case {', '.join(unknown)}; bench/run.sh --list names them all")
+    return [case for case in CASES if case.name in names or case.group in names]
+
+
+def check_root(parser):
+    if os.geteuid() != 0:
+        parser.error("mounts need root: use sudo")
+
+
 def main():
     parser = argparse.ArgumentParser(prog="bench/run.sh", description="Measures cached against its floors.")
-    parser.add_argument("case", nargs="*", help="cases to run")
+    parser.add_argument("case", nargs="*", help="cases to run; peer-rclone and peer-juicefs are all cases of that peer")
     parser.add_argument("--all", action="store_true", help="run all cases")
     parser.add_argument("--list", action="store_true", help="name all cases, with what they measure and the target")
-    parser.add_argument("--runs", type=int, help=f"turns for each case, at least {MINIMUM_RUNS} (default: the case's own number)")
-    parser.add_argument("--build", type=pathlib.Path, help="take the programs below this directory and build nothing")
+    add_options(parser)
     arguments = parser.parse_args()
     if arguments.list:
         for case in CASES:
-            print(f"{case.name:18} {case.text}; target {case.target}")
+            print(f"{case.name:28} {case.text}; target {case.target}")
         return 0
-    unknown = [name for name in arguments.case if name not in {case.name for case in CASES}]
-    if unknown:
-        parser.error(f"no case {', '.join(unknown)}; --list names them all")
-    chosen = [case for case in CASES if arguments.all or case.name in arguments.case]
+    chosen = CASES if arguments.all else cases_named(parser, arguments.case)
     if not chosen:
         parser.error("name a case, or give --all or --list")
-    if os.geteuid() != 0:
-        parser.error("mounts need root: sudo ./bench/run.sh ...")
-    return run_cases(chosen, arguments)
+    check_root(parser)
+    status, _ = run_cases(chosen, arguments)
+    return status
+
+
+def end_in_order():
+    """From now on a signal ends what runs as an error would, so that all that was started is ended."""
+    for number in STOP_SIGNALS:
+        signal.signal(number, interrupt)
 
 
 def run_cases(cases, arguments):
-    """0: all were measured; 1: one could not be; 130: interrupted."""
-    for number in STOP_SIGNALS:
-        signal.signal(number, interrupt)
-    failed = False
+    """(status, outcomes); the status is 0: all were measured; 1: one was not; 130: interrupted."""
+    end_in_order()
+    outcomes = []
     try:
         build = arguments.build or install_and_build()
         for case in cases:
-            try:
-                run_case(case, arguments, build)
-            except (BenchError, OSError, KeyError, subprocess.SubprocessError) as error:
-                print(f"{case.name}: not measured: {error}", file=sys.stderr, flush=True)
-                failed = True
+            outcomes.append(try_case(case, arguments, build))
     except subprocess.CalledProcessError as error:
         print(f"cannot build: {error}", file=sys.stderr)
-        return 1
+        return 1, outcomes
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
-        return 130
-    return 1 if failed else 0
+        return 130, outcomes
+    return (0 if all(outcome.result for outcome in outcomes) else 1), outcomes

@@ -26,7 +26,7 @@ import threading
 import time
 import unittest
 
-PROGRAMS = ("cached", "cached-mount", "cachedctl", "cached-verify", "cached-slowfs")
+PROGRAMS = ("cached", "cached-mount", "cachedctl", "cached-verify", "cached-slowfs", "cached-bench")
 START_TIMEOUT_S = 30
 STOP_TIMEOUT_S = 20
 # A hung mount hangs the test in a system call that nothing but the mount's death ends. ctest's timeout is longer.

@@ -7,6 +7,7 @@ import random
 import statistics
 import subprocess
 import sys
+import threading
 import time
 
 import proc
@@ -17,6 +18,7 @@ HOSTILE = REPOSITORY / "tests" / "system" / "hostile.py"
 HALF = "384MiB"  # of the data set `big`: half of the reads come from the SSD
 SOAK_S = int(os.environ.get("CACHED_SOAK_S", "3600"))
 SOAK_TURN_S = 30
+SOAK_STALENESS_S = 1
 
 
 def percentile_us(job, percent):
@@ -146,11 +148,27 @@ def memory_in_use(daemon):
     return proc.private_bytes(daemon.pid) - proc.private_bytes_of_memfds(daemon.pid)
 
 
+@contextlib.contextmanager
+def doomed_mount(bench, daemon):
+    """A mount that is killed at some moment while it is read."""
+    mount = bench.mount(daemon)
+    load = bench.start_load("--name=doomed", "--workload=smallfiles", f"--directory={mount.path}", "--bs=64k", "--numjobs=2",
+                            "--time_based", f"--runtime={SOAK_TURN_S}")
+    killer = threading.Timer(SOAK_TURN_S / 2, mount.child.kill)
+    killer.start()
+    try:
+        yield
+    finally:
+        killer.join()
+        load.communicate()
+
+
 @case("soak", "<= 1.05")
 def soak(bench):
     """Everything at once for an hour (CACHED_SOAK_S): private memory of the daemon at the end against after ten minutes.
 
-    Verifying readers on two mounts, the source changing beneath them, mounts that come and go, hostile clients.
+    Verifying readers on two mounts and a third that comes and goes, changers at the source, a mount that is killed while it
+    is read, a hostile client; memory smaller than the data, an SSD beneath.
     """
     verify = bench.program("cached-verify")
     source = bench.new_path("source")
@@ -159,21 +177,26 @@ def soak(bench):
     subprocess.run([verify, "make", source, "--manifest", manifest, "--seed", "1", "--small", "2000", "--dirs", "20", "--large", "4",
                     "--large-size", "64MiB"], check=True, stdout=subprocess.DEVNULL)
     daemon = bench.daemon(source, "128MiB", devices=[(bench.work / "ssd", 256 * MIB)])
-    mounts = [bench.mount(daemon) for _ in range(2)]
+    mounts = [bench.mount(daemon, timeout_s=SOAK_STALENESS_S) for _ in range(2)]
     node = type("Node", (), {"daemon": daemon})
     rng = random.Random(1)
     begin = time.monotonic()
-    samples = []
+    samples, wrong = [], []
     while time.monotonic() < begin + SOAK_S:
-        with bench.scope(), hostile_client(node, SOAK_TURN_S, rng.randrange(1 << 30)):
-            guest = bench.mount(daemon)
+        with bench.scope(), hostile_client(node, SOAK_TURN_S, rng.randrange(1 << 30)), doomed_mount(bench, daemon):
+            guest = bench.mount(daemon, timeout_s=SOAK_STALENESS_S)
             paths = [str(mount.path) for mount in (*mounts, guest)]
-            done = subprocess.run([verify, "read", *paths, "--manifest", manifest, "--threads", "6", "--seconds", str(SOAK_TURN_S)],
-                                  capture_output=True, text=True, check=False)
+            done = subprocess.run([verify, "run", source, *paths, "--manifest", manifest, "--threads", "6", "--changers", "2",
+                                   "--staleness-ms", str(SOAK_STALENESS_S * 1000), "--allow-short", "--seconds",
+                                   str(SOAK_TURN_S)], capture_output=True, text=True, check=False)
             if done.returncode != 0:
-                raise BenchError(f"a reader found an error: {done.stderr[-1000:]}")
+                wrong.append(done.stderr[-2000:])
+                print(f"  a reader found an error: {wrong[-1]}", flush=True)
         samples.append((time.monotonic() - begin, memory_in_use(daemon)))
         print(f"  after {samples[-1][0]:.0f} s: {samples[-1][1] / MIB:.1f} MiB", flush=True)
+        time.sleep(2 * SOAK_STALENESS_S)  # what the last turn changed is old news for the next
+    if wrong:
+        raise BenchError(f"readers found errors in {len(wrong)} of {len(samples)} turns; the first: {wrong[0]}")
     settled = [used for at, used in samples if at >= SOAK_S / 6][:5]
     last = [used for _, used in samples][-5:]
     return result_of(bench.case, "MB", [used / 1e6 for used in last], [used / 1e6 for used in settled[:len(last)]])

@@ -283,9 +283,9 @@ class Bench:
         mount.wait_until(lambda: os.path.ismount(path), "its mount was there")
         return mount
 
-    def mount(self, daemon, volume="data", threads=None):
+    def mount(self, daemon, volume="data", threads=None, timeout_s=3600):
         path = self.new_path("mount")
-        options = f"socket={daemon.socket},attr_timeout=3600,entry_timeout=3600,threads={threads or self.threads}"
+        options = f"socket={daemon.socket},attr_timeout={timeout_s},entry_timeout={timeout_s},threads={threads or self.threads}"
         mount = self.start_mount("cached-mount", [self.program("cached-mount"), volume, path, "-o", options, "-f"], path)
         self.servers[mount.pid] = mount.name
         return mount

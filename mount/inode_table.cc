@@ -21,6 +21,12 @@ uint64_t hash_of(const shm::Handle& handle) {
   return hash * 0xD6E8FEB86659FD93ULL;
 }
 
+// Whether a directory's entries may differ: its times do.
+bool changed_between(const Attributes& a, const Attributes& b) {
+  return a.mtime_s != b.mtime_s || a.mtime_ns != b.mtime_ns || a.ctime_s != b.ctime_s ||
+         a.ctime_ns != b.ctime_ns;
+}
+
 char* copy_name(std::string_view name) {
   if (name.empty()) return nullptr;
   char* copy = static_cast<char*>(std::malloc(name.size()));
@@ -132,8 +138,9 @@ void Inode::adopt(const shm::InodeInfo& info) {
   } else {
     page_bits_ &= static_cast<uint8_t>(~kOutdated);
   }
+  const bool served = (page_bits_ & kPagesServed) != 0;
+  if (served && S_ISDIR(fresh.mode) && changed_between(attributes_, fresh)) page_bits_ |= kPagesStale;
   if (fresh.object != attributes_.object) {
-    const bool served = (page_bits_ & kPagesServed) != 0;
     const bool same_bytes = fresh.size == attributes_.size && fresh.mtime_s == attributes_.mtime_s &&
                             fresh.mtime_ns == attributes_.mtime_ns;
     if (served) page_bits_ |= kPagesStale;
@@ -147,6 +154,7 @@ void Inode::outdate(uint64_t told_at_ns) {
   if (attributes_.immutable() || told_at_ns < attributes_.validated_at_ns) return;
   attributes_.validated_at_ns = told_at_ns;
   page_bits_ |= kOutdated;
+  if (S_ISDIR(attributes_.mode) && (page_bits_ & kPagesServed) != 0) page_bits_ |= kPagesStale;
 }
 
 bool Inode::commit_read(const shm::ObjectId& object) {
@@ -154,6 +162,11 @@ bool Inode::commit_read(const shm::ObjectId& object) {
   if (attributes_.object != object) return false;
   page_bits_ |= kPagesServed;
   return true;
+}
+
+void Inode::keep_listing() {
+  const Guard guard(*this);
+  page_bits_ |= kPagesServed;
 }
 
 bool Inode::pages_stale() const {

@@ -104,6 +104,11 @@ class Inode {
   // pages or not, if the file became shorter: the kernel believes in the size that it was told, and fills up
   // a short answer with zeros.
 
+  // The pages of a directory are the listings that the kernel keeps. They are stale when its times changed,
+  // or something was told of it (outdate()); no READ of them is ever refused.
+
+  // Says that the kernel may keep a listing of this directory from now on.
+  void keep_listing();
   // Says that a buffered READ is about to be answered with bytes of `object`. False if the inode has another
   // object by now: the bytes must not go out. A true answer comes before any later change, which therefore
   // sees the pages as served and invalidates them; the kernel keeps a page locked until its READ is answered

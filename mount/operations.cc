@@ -108,7 +108,7 @@ void Operations::refuse_change(fuse_req_t request, fuse_ino_t id) {
 }
 
 // flush and fsync are missing on purpose: libfuse answers ENOSYS, after which the kernel stops asking.
-// opendir and releasedir are missing because libfuse's own answer, success, is all there is to say.
+// releasedir is missing because libfuse's own answer, success, is all there is to say.
 void Operations::add_reading_operations(fuse_lowlevel_ops* table) {
   table->init = [](void*, fuse_conn_info* connection) { set_up_connection(connection); };
   table->lookup = [](fuse_req_t r, fuse_ino_t parent, const char* name) {
@@ -149,6 +149,11 @@ void Operations::add_reading_operations(fuse_lowlevel_ops* table) {
   table->release = [](fuse_req_t r, fuse_ino_t id, fuse_file_info* info) {
     dispatch(
         r, Operation::kRelease, id, [=](Operations& o, Worker&) { o.release(r, id, info); },
+        [=](const Operations& o) { return fmt::format("{}", o.ino_of(id)); });
+  };
+  table->opendir = [](fuse_req_t r, fuse_ino_t id, fuse_file_info* info) {
+    dispatch(
+        r, Operation::kOpenDirectory, id, [=](Operations& o, Worker& w) { o.open_directory(w, r, id, info); },
         [=](const Operations& o) { return fmt::format("{}", o.ino_of(id)); });
   };
   table->readdir = [](fuse_req_t r, fuse_ino_t id, size_t size, off_t cookie, fuse_file_info*) {

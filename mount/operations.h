@@ -138,6 +138,7 @@ class Operations {
 
   // operations_directory.cc: listings
   class Listing;
+  void open_directory(Worker& worker, fuse_req_t request, fuse_ino_t id, const fuse_file_info* info);
   void read_directory(Worker& worker, fuse_req_t request, fuse_ino_t id, size_t size, uint64_t cookie,
                       bool plus);
 

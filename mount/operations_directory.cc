@@ -109,6 +109,30 @@ class Operations::Listing {
   bool full_ = false;
 };
 
+// The kernel keeps listings from one open to the next, which python's imports and every walk of a tree gain
+// by: as fresh as the attributes, since each open is answered after they were looked at. A directory that
+// changed a moment ago may change again within one tick of its clock, so that its times do not tell: its
+// listings are not kept.
+void Operations::open_directory(Worker& worker, fuse_req_t request, fuse_ino_t id,
+                                const fuse_file_info* info) {
+  if (is_virtual(id)) {
+    reply_error(request, ENOTDIR);
+    return;
+  }
+  Inode* inode = inodes_.from_nodeid(id);
+  if (const Status status = refresh(worker, inode, attribute_timeout_ns_); !status.ok()) {
+    reply_error(request, status.error_number());
+    return;
+  }
+  after_invalidation(inode, [this, request, inode, reply = *info]() mutable {
+    const bool keep = keep_cache(*inode);
+    if (keep) inode->keep_listing();
+    reply.cache_readdir = keep ? 1 : 0;
+    reply.keep_cache = keep ? 1 : 0;
+    fuse_reply_open(request, &reply);
+  });
+}
+
 void Operations::read_directory(Worker& worker, fuse_req_t request, fuse_ino_t id, size_t size,
                                 uint64_t cookie, bool plus) {
   if (is_virtual(id)) {

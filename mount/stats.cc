@@ -17,9 +17,9 @@ constexpr Metric kCounterMetrics[] = {
     Metric::kMountReattachments};
 static_assert(std::size(kCounterMetrics) == static_cast<unsigned>(shm::Counter::kCount));
 
-constexpr const char* kOperationNames[] = {"lookup",   "forget",    "getattr",       "readlink",    "open",
-                                           "read",     "release",   "readdir",       "readdirplus", "statfs",
-                                           "getxattr", "listxattr", "refused_change"};
+constexpr const char* kOperationNames[] = {"lookup", "forget",   "getattr",   "readlink",      "open",
+                                           "read",   "release",  "opendir",   "readdir",       "readdirplus",
+                                           "statfs", "getxattr", "listxattr", "refused_change"};
 static_assert(std::size(kOperationNames) == kOperations);
 
 std::string escape_label(std::string_view text) {

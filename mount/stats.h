@@ -19,6 +19,7 @@ enum class Operation : unsigned {
   kOpen,
   kRead,
   kRelease,
+  kOpenDirectory,
   kReadDirectory,
   kReadDirectoryPlus,
   kStatFs,

@@ -24,6 +24,7 @@ WELCOME_BYTES = 520
 MAGIC = 0x314F4C4C45484343
 VERSION = 1
 PAGE = 4096
+CONNECT_TIMEOUT_S = 20
 QUEUES, DEPTH, BUFFER = 4, 64, 2 << 20
 SUBMISSION = struct.Struct("<QBBHI16s16sQQIIIIQ40x")
 LOOKUP, READ, RELEASE, PREFETCH, READ_DIRECTORY = 1, 4, 5, 6, 8
@@ -39,6 +40,18 @@ def hello(volume_name, **changes):
                       fields["volume"], fields["label"], 0, *[0] * 7)
 
 
+def connect(connection, path):
+    """Waits for room in the daemon's queue of connections, which another behaviour may have filled."""
+    deadline = time.monotonic() + CONNECT_TIMEOUT_S
+    while True:
+        try:
+            return connection.connect(path)
+        except BlockingIOError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.01)
+
+
 class Client:
     """A session made by hand."""
 
@@ -47,7 +60,7 @@ class Client:
         self.memory = None
         self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self.socket.settimeout(20)
-        self.socket.connect(path)
+        connect(self.socket, path)
         self.socket.send(hello(volume))
         packet, ancillary, _, _ = self.socket.recvmsg(WELCOME_BYTES, socket.CMSG_SPACE(4 * 80))
         for _, _, data in ancillary:
@@ -149,7 +162,7 @@ def session(path, volume):
 def malformed_hello(path, volume, rng):
     with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as connection:
         connection.settimeout(20)
-        connection.connect(path)
+        connect(connection, path)
         good = hello(volume)
         packet = rng.choice([
             rng.randbytes(rng.randrange(1, 2000)), good[:rng.randrange(1, 504)], good + b"x", hello(volume, version=99),

@@ -2,12 +2,14 @@
 
 import errno
 import os
+import re
 import time
 
 from harness import NOBODY, SystemTest, read_direct, wait_until
 
 # What a busy machine of two cores adds to the attribute timeout before a program sees the change.
 SLACK_S = 0.25
+AT_REST_S = 3.5  # after which a directory counts as one that is not changing
 
 
 class ChangeTest(SystemTest):
@@ -27,6 +29,30 @@ class ChangeTest(SystemTest):
         time.sleep(attr_timeout + SLACK_S)
         self.verify_read(*mounted, threads=2, passes=1)
         return report
+
+    def listings_asked_for(self, mount):
+        text = (mount.path / ".stats").read_text()
+        return sum(int(line.split()[-1]) for line in text.splitlines() if re.search(r'"readdir(plus)?"', line))
+
+    def test_a_listing_is_kept_until_its_directory_changes(self):
+        folder = self.source / "folder"
+        folder.mkdir()
+        (folder / "a").write_bytes(b"a")
+        time.sleep(AT_REST_S)
+        self.start_daemon()
+        mount = self.mount(attr_timeout=0.5)
+        shown = mount.path / "folder"
+        self.assertEqual(os.listdir(shown), ["a"])
+        asked = self.listings_asked_for(mount)
+        for _ in range(5):
+            self.assertEqual(os.listdir(shown), ["a"])
+            time.sleep(0.2)  # past the attribute timeout
+        self.assertEqual(self.listings_asked_for(mount), asked)
+        before = folder.stat()
+        (folder / "b").write_bytes(b"b")
+        os.utime(folder, ns=(before.st_atime_ns, before.st_mtime_ns))  # as rsync does it
+        wait_until(lambda: sorted(os.listdir(shown)) == ["a", "b"], 0.5 + 2, "the new name is listed")
+        self.assertGreater(self.listings_asked_for(mount), asked)
 
     def test_files_overwritten_in_place_are_never_mixed(self):
         self.run_changes("inplace", mode="direct,whole,random,reopen")

@@ -226,6 +226,30 @@ TEST_F(InodeTableTest, AttributesThatAreNewerThanTheChangeStay) {
   EXPECT_EQ(file->attributes().validated_at_ns, 50U);
 }
 
+TEST_F(InodeTableTest, ListingsAreStaleWhenTheTimesOfTheirDirectoryChange) {
+  const auto directory_info = [](uint64_t validated_at_ns, int64_t mtime_s, uint32_t ctime_ns) {
+    shm::InodeInfo info = make_info(2, validated_at_ns);
+    info.mode = S_IFDIR | 0755;
+    info.mtime_s = mtime_s;
+    info.ctime_ns = ctime_ns;
+    return info;
+  };
+  Inode* directory = table_.reference(directory_info(10, 1, 1), table_.root(), "d");
+  directory->adopt(directory_info(11, 2, 1));
+  EXPECT_FALSE(directory->pages_stale()) << "the kernel has none";
+  directory->keep_listing();
+  directory->adopt(directory_info(12, 2, 1));
+  EXPECT_FALSE(directory->pages_stale());
+  directory->adopt(directory_info(13, 2, 2));
+  EXPECT_TRUE(directory->pages_stale()) << "its mtime may have been put back";
+  EXPECT_FALSE(directory->refusing());
+  EXPECT_TRUE(directory->end_invalidation(directory->begin_invalidation()));
+  EXPECT_FALSE(directory->pages_stale());
+  directory->keep_listing();
+  directory->outdate(20);
+  EXPECT_TRUE(directory->pages_stale());
+}
+
 TEST_F(InodeTableTest, InodesAreFoundByTheirHandles) {
   Inode* file = table_.reference(make_info(2), table_.root(), "f");
   EXPECT_EQ(table_.find(make_info(3).handle), nullptr);

@@ -182,8 +182,6 @@ class InodeTable {
   // Those that come while it runs may be left out.
   template <typename Visit>
   void for_each(const Visit& visit);
-  // The parent of `inode`, with a reference for the caller, and its name there. Null for the root.
-  Inode* place_of(Inode* inode, std::string* name) { return pin_parent(inode, name); }
   // One more reference for somebody who holds one.
   void retain(Inode* inode) { inode->references_.fetch_add(1, std::memory_order_relaxed); }
   // Gives `count` references back; the last one frees the inode and its reference on the parent.

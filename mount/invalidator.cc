@@ -43,7 +43,7 @@ bool Invalidator::wait_until_idle(std::chrono::milliseconds limit) {
 }
 
 void Invalidator::enqueue(Inode* inode, Scope scope, std::function<void()> then) {
-  if (inode != nullptr) inodes_.retain(inode);
+  inodes_.retain(inode);
   {
     const std::lock_guard lock(mutex_);
     jobs_.push_back({inode, scope, std::move(then)});
@@ -53,10 +53,6 @@ void Invalidator::enqueue(Inode* inode, Scope scope, std::function<void()> then)
 
 void Invalidator::drop_pages(Inode* inode, std::function<void()> then) {
   enqueue(inode, Scope::kPages, std::move(then));
-}
-
-void Invalidator::run_later(std::function<void()> work) {
-  enqueue(nullptr, Scope::kAttributes, std::move(work));
 }
 
 void Invalidator::expire_attributes(Inode* inode, std::chrono::milliseconds limit) {
@@ -90,13 +86,13 @@ void Invalidator::run() {
     jobs_.pop_front();
     busy_ = true;
     lock.unlock();
-    if (job.inode != nullptr && job.scope == Scope::kPages) {
+    if (job.scope == Scope::kPages) {
       drop_pages_now(job.inode);
-    } else if (job.inode != nullptr) {
+    } else {
       notify_(inodes_.nodeid(job.inode), Scope::kAttributes);
     }
     if (job.then) job.then();
-    if (job.inode != nullptr) inodes_.release(job.inode);
+    inodes_.release(job.inode);
     lock.lock();
     busy_ = false;
     if (jobs_.empty()) idle_.notify_all();

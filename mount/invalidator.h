@@ -55,15 +55,12 @@ class Invalidator {
   // happened, but at most `limit`, because this may be called on a worker that has a READ to answer.
   void expire_attributes(Inode* inode, std::chrono::milliseconds limit);
 
-  // Runs `work` on the invalidator's thread, after what was asked before.
-  void run_later(std::function<void()> work);
-
   // Jobs done since start.
   uint64_t page_invalidations() const { return page_invalidations_.load(std::memory_order_relaxed); }
 
  private:
   struct Job {
-    Inode* inode = nullptr;  // none: only `then`
+    Inode* inode = nullptr;
     Scope scope = Scope::kPages;
     std::function<void()> then;
   };

@@ -21,6 +21,8 @@ constexpr unsigned kRequestBytes = 1024 * 1024;
 constexpr unsigned kBackgroundRequests = 64;
 constexpr unsigned kCongestionThreshold = 48;
 constexpr uint64_t kStatFsBlockBytes = 4096;
+// How long the kernel may believe in a name of a volume that tells its changes (operations_notice.cc).
+constexpr uint64_t kToldNameTimeoutNs = 100 * kNanosecondsPerMillisecond;
 
 // Answers getxattr and listxattr with `value`, or with its size if that is what was asked.
 void reply_xattr(fuse_req_t request, std::string_view value, size_t size) {
@@ -50,16 +52,13 @@ Operations::Operations(shm::Client& client, const shm::InodeInfo& root, const Op
       tells_changes_(client.tells_changes()) {}
 
 void Operations::start(fuse_session* session) {
-  session_ = session;
-  invalidator_.start([this](uint64_t nodeid, Invalidator::Scope scope) { notify_kernel(nodeid, scope); });
+  invalidator_.start([session](uint64_t nodeid, Invalidator::Scope scope) {
+    const off_t offset = scope == Invalidator::Scope::kPages ? 0 : -1;
+    const int error = fuse_lowlevel_notify_inval_inode(session, nodeid, offset, 0);
+    // ENOENT: the kernel does not hold the inode any more.
+    if (error != 0 && error != -ENOENT) log_debug("invalidation of an inode: {}", std::strerror(-error));
+  });
   client_.on_notices([this](const std::vector<shm::Notice>& notices) { take_notices(notices); });
-}
-
-void Operations::notify_kernel(uint64_t nodeid, Invalidator::Scope scope) {
-  const off_t offset = scope == Invalidator::Scope::kPages ? 0 : -1;
-  const int error = fuse_lowlevel_notify_inval_inode(session_, nodeid, offset, 0);
-  // ENOENT: the kernel does not hold the inode any more.
-  if (error != 0 && error != -ENOENT) log_debug("invalidation of an inode: {}", std::strerror(-error));
 }
 
 uint64_t Operations::now_ns() const {
@@ -273,45 +272,29 @@ bool Operations::note_revalidated(fuse_req_t request, Inode* inode) {
   return true;
 }
 
-uint64_t Operations::name_timeout_ns(const Inode& parent, uint64_t validated_at_ns, uint64_t timeout_ns,
-                                     bool immutable) const {
-  if (tells_changes_ && !name_changes_.is_current(parent.handle(), validated_at_ns)) return 0;
-  return rest_ns(validated_at_ns, now_ns(), timeout_ns, immutable);
+uint64_t Operations::name_timeout_ns(uint64_t validated_at_ns, uint64_t timeout_ns, bool immutable) const {
+  const uint64_t rest = rest_ns(validated_at_ns, now_ns(), timeout_ns, immutable);
+  return tells_changes_ ? std::min(rest, kToldNameTimeoutNs) : rest;
 }
 
-fuse_entry_param Operations::entry_of(Inode& inode, const Inode& parent, const char* name,
-                                      uint64_t name_validated_at_ns) {
+fuse_entry_param Operations::entry_of(Inode& inode, uint64_t name_validated_at_ns) const {
   const Attributes attributes = inode.tell_attributes();
   const uint64_t now = now_ns();
   const bool immutable = attributes.immutable();
-  const bool has_other_names = attributes.nlink > 1 && !S_ISDIR(attributes.mode);
   fuse_entry_param entry{};
   entry.ino = inodes_.nodeid(&inode);
   entry.attr = to_stat(attributes);
   entry.attr_timeout =
       kernel_attribute_seconds(attributes.validated_at_ns, now, attribute_timeout_ns_, immutable);
-  if (!has_other_names || remember_name(parent, name, entry_timeout_ns_)) {
-    entry.entry_timeout =
-        to_seconds(name_timeout_ns(parent, name_validated_at_ns, entry_timeout_ns_, immutable));
-  }
+  entry.entry_timeout = to_seconds(name_timeout_ns(name_validated_at_ns, entry_timeout_ns_, immutable));
   return entry;
 }
 
-// Before the timeout is looked at: a change that comes in between finds the name here, or makes that timeout
-// 0.
-bool Operations::remember_name(const Inode& parent, const char* name, uint64_t timeout_ns) {
-  return !tells_changes_ || timeout_ns == 0 || name_changes_.remember(parent.handle(), name, timeout_ns);
-}
-
 // Tells the kernel that there is no such name, and for how long it need not ask again.
-void Operations::reply_absent(fuse_req_t request, const Inode& parent, const char* name,
-                              uint64_t validated_at_ns) {
+void Operations::reply_absent(fuse_req_t request, const Inode& parent, uint64_t validated_at_ns) {
   const bool immutable = parent.attributes().immutable();
   fuse_entry_param entry{};
-  if (remember_name(parent, name, negative_timeout_ns_)) {
-    entry.entry_timeout =
-        to_seconds(name_timeout_ns(parent, validated_at_ns, negative_timeout_ns_, immutable));
-  }
+  entry.entry_timeout = to_seconds(name_timeout_ns(validated_at_ns, negative_timeout_ns_, immutable));
   if (entry.entry_timeout > 0) {
     fuse_reply_entry(request, &entry);
   } else {
@@ -344,11 +327,10 @@ void Operations::lookup(Worker& worker, fuse_req_t request, fuse_ino_t parent_id
     reply_error(request, found.error_number());
     return;
   }
-  if (!found->exists) return reply_absent(request, *parent, name, found->name_validated_at_ns);
+  if (!found->exists) return reply_absent(request, *parent, found->name_validated_at_ns);
   Inode* inode = inodes_.reference(found->info, parent, name);
-  after_invalidation(inode, [this, request, inode, parent, name = std::string(name),
-                             validated_at_ns = found->name_validated_at_ns] {
-    fuse_entry_param entry = entry_of(*inode, *parent, name.c_str(), validated_at_ns);
+  after_invalidation(inode, [this, request, inode, validated_at_ns = found->name_validated_at_ns] {
+    fuse_entry_param entry = entry_of(*inode, validated_at_ns);
     if (note_revalidated(request, inode)) entry.attr_timeout = 0;
     // An interrupted lookup does not count.
     if (fuse_reply_entry(request, &entry) != 0) inodes_.release(inode);

@@ -37,7 +37,6 @@
 #include "mount/fuse.h"
 #include "mount/inode_table.h"
 #include "mount/invalidator.h"
-#include "mount/name_changes.h"
 #include "mount/options.h"
 #include "mount/refusals.h"
 #include "mount/virtual_files.h"
@@ -84,17 +83,12 @@ class Operations {
   void statfs(Worker& worker, fuse_req_t request);
   void get_xattr(Worker& worker, fuse_req_t request, fuse_ino_t id, const char* name, size_t size);
   void list_xattr(Worker& worker, fuse_req_t request, fuse_ino_t id, size_t size);
-  void reply_absent(fuse_req_t request, const Inode& parent, const char* name, uint64_t validated_at_ns);
+  void reply_absent(fuse_req_t request, const Inode& parent, uint64_t validated_at_ns);
   void reply_virtual_entry(fuse_req_t request, const VirtualFile& file);
-  // Entry parameters of `inode`, whose name in `parent` was validated at `name_validated_at_ns`.
-  fuse_entry_param entry_of(Inode& inode, const Inode& parent, const char* name,
-                            uint64_t name_validated_at_ns);
-  // Remembers a name that no inode leads to, if changes are told. False: the kernel must not believe in it.
-  bool remember_name(const Inode& parent, const char* name, uint64_t timeout_ns);
-  // For how long the kernel may believe what was validated about a name in `parent`, of the time that the
-  // mount gives.
-  uint64_t name_timeout_ns(const Inode& parent, uint64_t validated_at_ns, uint64_t timeout_ns,
-                           bool immutable) const;
+  // Entry parameters of `inode`, whose name was validated at `name_validated_at_ns`.
+  fuse_entry_param entry_of(Inode& inode, uint64_t name_validated_at_ns) const;
+  // For how long the kernel may believe what was validated about a name, of the time that the mount gives.
+  uint64_t name_timeout_ns(uint64_t validated_at_ns, uint64_t timeout_ns, bool immutable) const;
   // Notes that the thread behind `request` is about to learn the attributes of `inode`, if that matters.
   // True: it does, and the kernel must ask again each time (refusals.h).
   bool note_revalidated(fuse_req_t request, Inode* inode);
@@ -130,11 +124,6 @@ class Operations {
   // operations_notice.cc: what the daemon tells of changes
   void take_notices(const std::vector<shm::Notice>& notices);
   void outdate(Inode* inode, uint64_t told_at_ns);
-  void outdate_everything(uint64_t told_at_ns);
-  void expire(Inode* inode);
-  void forget_place(Inode* inode);
-  void forget_names(const std::vector<shm::Handle>& directories);
-  void forget_name(uint64_t parent_nodeid, const std::string& name);
 
   // operations_directory.cc: listings
   class Listing;
@@ -142,7 +131,6 @@ class Operations {
   void read_directory(Worker& worker, fuse_req_t request, fuse_ino_t id, size_t size, uint64_t cookie,
                       bool plus);
 
-  void notify_kernel(uint64_t nodeid, Invalidator::Scope scope);
   StatsSnapshot snapshot();
   uint64_t now_ns() const;
 
@@ -160,8 +148,6 @@ class Operations {
   Refusals refusals_;
   Invalidator invalidator_;
   const bool tells_changes_;  // of the volume: the daemon says what changed
-  NameChanges name_changes_;
-  fuse_session* session_ = nullptr;
   AccessLog access_log_;
   std::atomic<uint64_t> refused_reads_{0};
 

@@ -92,8 +92,7 @@ class Operations::Listing {
       inodes.release(inode);
       return false;
     }
-    const fuse_entry_param parameters =
-        operations_.entry_of(*inode, *directory_, name, entry.info->validated_at_ns);
+    const fuse_entry_param parameters = operations_.entry_of(*inode, entry.info->validated_at_ns);
     take(fuse_add_direntry_plus(request_, position(), room(), name, &parameters,
                                 static_cast<off_t>(entry.next_cookie)));
     worker_.directory_inodes.push_back(inode);

@@ -265,16 +265,9 @@ TEST_F(InodeTableTest, EveryInodeIsVisitedAndMayBeForgottenMeanwhile) {
   Inode* directory = table_.reference(make_info(2), table_.root(), "d");
   for (uint64_t i = 3; i < 200; ++i) table_.reference(make_info(i), directory, std::to_string(i));
   size_t visited = 0;
-  std::string name;
   table_.for_each([&](Inode* inode) {
     ++visited;
-    Inode* const parent = table_.place_of(inode, &name);
-    if (parent == nullptr) return;
-    if (parent == directory) {
-      EXPECT_EQ(name, std::to_string(inode->handle().high));
-      table_.release(inode);
-    }
-    table_.release(parent);
+    if (inode != table_.root() && inode != directory) table_.release(inode);
   });
   EXPECT_EQ(visited, 199U);
   table_.release(directory);

@@ -252,13 +252,15 @@ class Bench:
         self.stack.callback(shutil.rmtree, home, ignore_errors=True)
         return prepare_data(home, name)
 
-    def daemon(self, source, memory, devices=(), sections="", **more_sources):
+    def daemon(self, source, memory, devices=(), sections="", name_entries=None, **more_sources):
         """A daemon with the volume `data`, and one for each further source: a directory, or the keys of a [[volume]].
         `devices`: (path, bytes) of files; `sections`: more of the configuration."""
         home = self.new_path("cached")
         (home / "state").mkdir(parents=True)
         text = (f'[daemon]\nsocket = "{home}/socket"\ncontrol_socket = "{home}/control"\nstate_dir = "{home}/state"\n'
                 f'shards = 1\n\n[memory]\nsize = "{memory}"\n')
+        if name_entries is not None:
+            text += f"name_entries = {name_entries}\n"
         for path, size_bytes in devices:
             text += f'\n[[device]]\npath = "{path}"\nsize = "{size_bytes}"\n'
         for name, place in {"data": source, **more_sources}.items():

@@ -11,6 +11,12 @@
 #include "base/log.h"
 
 namespace cached::server {
+namespace {
+
+// Of anything that is counted, bytes included.
+constexpr uint64_t kMostPerSecond = 1'000'000'000'000;
+
+}  // namespace
 
 Result<std::shared_ptr<Session>> Session::create(uint64_t id, const Peer& peer, const shm::Hello& hello,
                                                  volume::Volume* volume, unsigned shards) {
@@ -80,6 +86,19 @@ void Session::send_overdue() {
   notices_overdue_ = !shm::send_notices(socket, {&everything, 1}).ok();
 }
 
+uint64_t Session::possible(uint64_t figure) const {
+  const uint64_t age_s = (system_clock().monotonic_ns() - started_ns_) / kNanosecondsPerSecond + 1;
+  return figure / kMostPerSecond < age_s ? figure : 0;
+}
+
+uint64_t Session::counter(shm::Counter counter) const {
+  uint64_t sum = 0;
+  for (unsigned q = 0; q < geometry_.queue_count; ++q) {
+    sum += possible(queue(q).counter(static_cast<unsigned>(counter)).load(std::memory_order_relaxed));
+  }
+  return sum;
+}
+
 void Session::add_uses(std::map<uint64_t, Use>* uses) const {
   for (unsigned q = 0; q < geometry_.queue_count; ++q) {
     for (unsigned i = 0; i < shm::kUseRows; ++i) {
@@ -87,9 +106,9 @@ void Session::add_uses(std::map<uint64_t, Use>* uses) const {
       const uint64_t key = row.key.load(std::memory_order_acquire);
       if (key == 0) continue;
       Use& use = (*uses)[key];
-      use.reads += row.reads.load(std::memory_order_relaxed);
-      use.hit_bytes += row.hit_bytes.load(std::memory_order_relaxed);
-      use.miss_bytes += row.miss_bytes.load(std::memory_order_relaxed);
+      use.reads += possible(row.reads.load(std::memory_order_relaxed));
+      use.hit_bytes += possible(row.hit_bytes.load(std::memory_order_relaxed));
+      use.miss_bytes += possible(row.miss_bytes.load(std::memory_order_relaxed));
     }
   }
 }

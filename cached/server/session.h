@@ -54,14 +54,10 @@ class Session {
   shm::Doorbell& doorbell(unsigned shard) const { return header()->doorbells[shard]; }
   int memory_fd() const { return memory_fd_.get(); }
   int eventfd(unsigned shard) const { return eventfds_[shard].get(); }
-  // What the client says of itself.
-  uint64_t counter(shm::Counter counter) const {
-    uint64_t sum = 0;
-    for (unsigned q = 0; q < geometry_.queue_count; ++q) {
-      sum += queue(q).counter(static_cast<unsigned>(counter)).load(std::memory_order_relaxed);
-    }
-    return sum;
-  }
+  // What the client says of itself, as far as it is possible: a figure that nobody can have reached since the
+  // session began counts as 0, so that a client that writes nonsense does not spoil the sums over all of
+  // them.
+  uint64_t counter(shm::Counter counter) const;
 
   // What the client says of who reads what: adds to `uses`, by shm::use_key(). At most so many keys as a
   // client can write: kUseRows for each queue.
@@ -94,6 +90,7 @@ class Session {
 
  private:
   Session() = default;
+  uint64_t possible(uint64_t figure) const;
   shm::SessionHeader* header() const { return reinterpret_cast<shm::SessionHeader*>(memory_); }
 
   uint64_t id_ = 0;

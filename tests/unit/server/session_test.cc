@@ -255,6 +255,15 @@ TEST_F(SessionTest, EntriesOfRandomBytesHurtNobodyElse) {
 }
 
 // Notices
+TEST_F(SessionTest, CountersThatNobodyCanHaveReachedSpoilNoSum) {
+  RawClient client(socket_path());
+  ASSERT_EQ(client.greet(RawClient::good_hello()), 0);
+  const auto hits = static_cast<unsigned>(shm::Counter::kHits);
+  client.queue(0).counter(hits).store(41);
+  client.queue(1).counter(hits).store(UINT64_MAX / 3);
+  EXPECT_EQ(server_->snapshot().sum(shm::Counter::kHits), 41U);
+}
+
 // ----------------------------------------------------------------------------------------------------
 
 class NoticeTest : public SessionTest {

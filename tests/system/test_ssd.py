@@ -117,7 +117,7 @@ class SsdTest(SsdBase):
         self.start_daemon(devices=[(self.device_file(), "512MiB")], settle_ms=100)
         self.wait_for_devices()
         mount = self.mount(attr_timeout=1)
-        self.verify("run", self.source, mount.path, "--manifest", self.manifest, "--seconds", 12, "--staleness-ms", 1000,
+        self.verify("run", self.source, mount.path, "--manifest", self.manifest, "--seconds", 12, "--staleness-ms", 1250,
                     "--changers", 2, "--threads", 3, "--allow-short")
 
     def test_a_device_is_drained_and_used_again(self):

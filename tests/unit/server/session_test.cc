@@ -261,6 +261,7 @@ TEST_F(SessionTest, CountersThatNobodyCanHaveReachedSpoilNoSum) {
   const auto hits = static_cast<unsigned>(shm::Counter::kHits);
   client.queue(0).counter(hits).store(41);
   client.queue(1).counter(hits).store(UINT64_MAX / 3);
+  ASSERT_TRUE(eventually([&] { return !server_->sessions().empty(); })) << "it is listed after its Welcome";
   EXPECT_EQ(server_->snapshot().sum(shm::Counter::kHits), 41U);
 }
 

@@ -312,6 +312,15 @@ class Bench:
         return load_result(self.start_load(*arguments))
 
 
+def output_of(command, timeout_s=None):
+    """Runs a command to its end; returns what it wrote to stdout."""
+    done = subprocess.run([str(part) for part in command], check=False, capture_output=True, text=True,
+                          stdin=subprocess.DEVNULL, timeout=timeout_s)
+    if done.returncode != 0:
+        raise BenchError(f"{' '.join(done.args)}: {(done.stderr or done.stdout).strip()[-1000:]}")
+    return done.stdout
+
+
 def end_child(child):
     if child.poll() is None:
         child.kill()

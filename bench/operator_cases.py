@@ -3,11 +3,10 @@
 import json
 import socket
 import statistics
-import subprocess
 import time
 
 from data_sets import GIB, files_of
-from harness import BenchError, case, in_turns, mb_per_s, p50_us, result_of
+from harness import BenchError, case, in_turns, mb_per_s, output_of, p50_us, result_of
 from memory_cases import HOLDS_BIG, warm_shm_daemon
 from ssd_index_cases import ssd_bench
 
@@ -77,10 +76,7 @@ def warm(bench):
 
     def run(command):
         line = [bench.program("cachedctl"), "--socket", daemon.control, command, "data", "--json"]
-        done = subprocess.run(line, check=False, capture_output=True, text=True)
-        if done.returncode != 0:
-            raise BenchError(f"{command}: {done.stderr}")
-        return json.loads(done.stdout)["jobs"][0]
+        return json.loads(output_of(line))["jobs"][0]
 
     def warmed():
         run("evict")

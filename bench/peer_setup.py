@@ -1,12 +1,11 @@
 """The peers that cached is measured against: how each is started, and where its cache lies."""
 
 import shutil
-import subprocess
 import tempfile
 import pathlib
 
 from data_sets import files_of
-from harness import BenchError, NotRun
+from harness import BenchError, NotRun, output_of
 from juicefs_setup import Redis
 
 COMMAND_TIMEOUT_S = 600
@@ -22,11 +21,7 @@ def cache_directory(bench, in_memory):
 
 
 def run(command):
-    done = subprocess.run([str(part) for part in command], check=False, capture_output=True, text=True,
-                          stdin=subprocess.DEVNULL, timeout=COMMAND_TIMEOUT_S)
-    if done.returncode != 0:
-        raise BenchError(f"{' '.join(done.args)}: {(done.stderr or done.stdout).strip()[-1000:]}")
-    return done.stdout
+    return output_of(command, COMMAND_TIMEOUT_S)
 
 
 class Rclone:

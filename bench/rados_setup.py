@@ -10,12 +10,11 @@ import pathlib
 import re
 import socket
 import struct
-import subprocess
 import time
 
 import proc
 from data_sets import GIB, files_of, prepare_data
-from harness import REPOSITORY, BenchError
+from harness import REPOSITORY, BenchError, output_of
 from ssd_setup import cpu_seconds
 
 SCRIPT = REPOSITORY / "scripts" / "ceph-cluster.sh"
@@ -28,11 +27,7 @@ PIECE_BYTES = 4 << 20
 
 
 def run(command):
-    done = subprocess.run([str(part) for part in command], check=False, capture_output=True, text=True,
-                          stdin=subprocess.DEVNULL, timeout=COMMAND_TIMEOUT_S)
-    if done.returncode != 0:
-        raise BenchError(f"{' '.join(done.args)}: {(done.stderr or done.stdout).strip()[-1000:]}")
-    return done.stdout
+    return output_of(command, COMMAND_TIMEOUT_S)
 
 
 def ask_daemon(path, **command):

@@ -6,11 +6,10 @@ import mmap
 import os
 import shutil
 import statistics
-import subprocess
 import time
 
 from data_sets import GIB, MIB
-from harness import BenchError, case, result_of
+from harness import BenchError, case, output_of, result_of
 from ssd_setup import SsdNode, segment_bytes
 
 KIB = 1 << 10
@@ -27,11 +26,7 @@ FIRST_HIT_TIMEOUT_S = 30
 
 def ssd_bench(bench, *arguments):
     """Runs cached-ssd-bench."""
-    command = [str(part) for part in (bench.program("cached-ssd-bench"), *arguments)]
-    done = subprocess.run(command, check=False, capture_output=True, text=True)
-    if done.returncode != 0:
-        raise BenchError(f"{' '.join(command)}: {done.stderr.strip()}")
-    return json.loads(done.stdout.splitlines()[-1])
+    return json.loads(output_of([bench.program("cached-ssd-bench"), *arguments]).splitlines()[-1])
 
 
 @case("ssd-index", "<= 1")

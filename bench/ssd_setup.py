@@ -6,12 +6,11 @@ written (what was never written is read without the disk), with registered buffe
 
 import dataclasses
 import json
-import subprocess
 import time
 
 import proc
 from data_sets import MIB, files_of
-from harness import BenchError
+from harness import BenchError, output_of
 
 SUPERBLOCK_AREA_BYTES = MIB  # segments begin behind it (cached/ssd_tier/FORMAT.md)
 LARGEST_SEGMENT_BYTES = 64 * MIB
@@ -140,10 +139,8 @@ def fio(parts, block, depth, runtime_s, seed=1):
     for number, ((path, offset, size), part) in enumerate(zip(parts, shares_of(depth, [size for _, _, size in parts]))):
         command += [f"--name=floor{number}", f"--filename={path}", f"--offset={offset}", f"--size={size}",
                     f"--iodepth={part}"]
-    done = subprocess.run(command, check=False, capture_output=True, text=True)
-    if done.returncode != 0:
-        raise BenchError(f"{' '.join(command)}: {done.stderr.strip()}")
-    [job] = json.loads(done.stdout[done.stdout.index("{"):])["jobs"]
+    text = output_of(command)
+    [job] = json.loads(text[text.index("{"):])["jobs"]
     return job
 
 

@@ -1,4 +1,4 @@
-// A list of the files of a tree: see manifest.h.
+// The files of a tree: see manifest.h.
 #include "bench/manifest.h"
 
 #include <charconv>
@@ -22,6 +22,19 @@ Result<std::vector<ManifestEntry>> read_manifest(const std::string& path) {
     entries.push_back(std::move(entry));
   }
   return entries;
+}
+
+Result<std::vector<std::filesystem::path>> walk_files(const std::string& directory, Links links) {
+  std::vector<std::filesystem::path> paths;
+  std::error_code error;
+  std::filesystem::recursive_directory_iterator entry(directory, error);
+  for (; !error && entry != std::filesystem::recursive_directory_iterator(); entry.increment(error)) {
+    const std::filesystem::file_status status =
+        links == Links::kFollow ? entry->status(error) : entry->symlink_status(error);
+    if (std::filesystem::is_regular_file(status)) paths.push_back(entry->path());
+  }
+  if (error) return Status(error.value(), "cannot list " + directory + ": " + error.message());
+  return paths;
 }
 
 }  // namespace cached::bench

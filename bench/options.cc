@@ -396,8 +396,9 @@ std::string help_text() {
   for (const auto& row : job_options()) {
     text += fmt::format("  --{:20} {}\n", row.name, row.help);
   }
-  text += "\nWorkloads, with options of their own (cached-bench WORKLOAD --help):\n"
-          "  epochs, smallfiles, lmdb, import, shared\n";
+  text +=
+      "\nWorkloads, with options of their own (cached-bench WORKLOAD --help):\n"
+      "  epochs, smallfiles, lmdb, import, shared\n";
   return text;
 }
 

@@ -4,7 +4,6 @@
 #include <spdlog/fmt/fmt.h>
 
 #include <algorithm>
-#include <filesystem>
 #include <thread>
 
 #include "base/clock.h"
@@ -17,22 +16,14 @@
 namespace cached::bench {
 namespace {
 
-// All files below a directory.
-Result<std::vector<std::string>> walked_paths(const std::string& directory) {
-  std::vector<std::string> paths;
-  std::error_code error;
-  std::filesystem::recursive_directory_iterator entry(directory, error);
-  for (; !error && entry != std::filesystem::recursive_directory_iterator(); entry.increment(error)) {
-    if (entry->is_regular_file(error)) paths.push_back(entry->path());
-  }
-  if (error) return Status(error.value(), directory + ": " + error.message());
-  return paths;
-}
-
 // The files of workload smallfiles.
 Result<std::vector<std::string>> listed_paths(const BenchOptions& options) {
   if (!options.filenames.empty()) return paths_of(options, 0);
-  if (options.file_list.empty()) return walked_paths(options.directory);
+  if (options.file_list.empty()) {
+    Result<std::vector<std::filesystem::path>> walked = walk_files(options.directory, Links::kFollow);
+    if (!walked.ok()) return walked.status();
+    return std::vector<std::string>(walked->begin(), walked->end());
+  }
   std::vector<std::string> paths;
   Result<std::vector<ManifestEntry>> entries = read_manifest(options.file_list);
   if (!entries.ok()) return entries.status();

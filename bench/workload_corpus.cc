@@ -10,6 +10,7 @@
 #include <random>
 
 #include "base/units.h"
+#include "bench/make_aside.h"
 
 namespace cached::bench {
 namespace {
@@ -92,18 +93,12 @@ std::vector<CorpusFile> plan_corpus(CorpusKind kind, uint64_t files, uint64_t se
 }
 
 Status write_corpus(const std::string& directory, const std::vector<CorpusFile>& files, uint64_t seed) {
-  std::error_code error;
-  if (std::filesystem::exists(directory, error)) {
-    return Status(EEXIST, directory + " is there already; remove it, or leave --make out to read it");
-  }
-  const std::string partial = directory + ".partial";
-  std::filesystem::remove_all(partial, error);  // of a run that was interrupted
-  if (!error) std::filesystem::create_directories(partial, error);
-  if (error) return Status(error.value(), "cannot make " + partial + ": " + error.message());
-  CACHED_RETURN_IF_ERROR(write_files(partial, files, seed));
-  std::filesystem::rename(partial, directory, error);
-  if (error) return Status(error.value(), "cannot rename " + partial + ": " + error.message());
-  return Status();
+  return make_aside(directory, [&](const std::string& partial) {
+    std::error_code error;
+    std::filesystem::create_directories(partial, error);
+    if (error) return Status(error.value(), "cannot make " + partial + ": " + error.message());
+    return write_files(partial, files, seed);
+  });
 }
 
 }  // namespace cached::bench

@@ -53,13 +53,10 @@ int run_epochs(int argc, char** argv) {
                 .direct = options.direct,
                 .block_bytes = options.block_bytes,
                 .workers = options.common.workers};
-  return run_passes(options.common, "epochs",
-                    [&options, &plan](unsigned number) -> Result<std::vector<PassReport>> {
-                      plan.seed = options.common.seed + number;
-                      Result<PassReport> epoch = read_pass(plan, "epoch " + std::to_string(number + 1));
-                      if (!epoch.ok()) return epoch.status();
-                      return std::vector<PassReport>{std::move(*epoch)};
-                    });
+  return run_single_passes(options.common, "epochs", [&options, &plan](unsigned number) {
+    plan.seed = options.common.seed + number;
+    return read_pass(plan, "epoch " + std::to_string(number + 1));
+  });
 }
 
 }  // namespace cached::bench

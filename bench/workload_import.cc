@@ -7,10 +7,10 @@
 
 #include <charconv>
 #include <cstring>
-#include <filesystem>
 
 #include "base/clock.h"
 #include "base/unique_fd.h"
+#include "bench/make_aside.h"
 #include "bench/workload_main.h"
 #include "bench/workload_options.h"
 #include "bench/workload_pass.h"
@@ -128,26 +128,16 @@ Result<PassReport> import_modules(const ImportOptions& options, unsigned number)
 }
 
 Result<PassReport> make_tree(const ImportOptions& options) {
-  std::error_code error;
-  if (std::filesystem::exists(options.make_directory, error)) {
-    return Status(EEXIST,
-                  options.make_directory + " is there already; remove it, or leave --make out to read it");
-  }
-  const uint64_t begin_ns = system_clock().monotonic_ns();
-  const std::string partial = options.make_directory + ".partial";
-  std::filesystem::remove_all(partial, error);  // of a run that was interrupted
-  Result<std::string> output = output_of({options.python, "-c", kMakeTreeScript, partial}, own_environment());
-  if (!output.ok()) return output.status();
-  Result<uint64_t> modules = count_in(*output);
-  if (!modules.ok()) return modules.status();
-  std::filesystem::rename(partial, options.make_directory, error);
-  if (error) return Status(error.value(), "cannot rename " + partial + ": " + error.message());
-  return PassReport{.name = "make",
-                    .unit = "modules",
-                    .ios = *modules,
-                    .runtime_ns = system_clock().monotonic_ns() - begin_ns,
-                    .latency_ns = {},
-                    .cache = std::nullopt};
+  PassReport made{.name = {}, .unit = "modules", .latency_ns = {}, .cache = std::nullopt};
+  CACHED_RETURN_IF_ERROR(make_aside(options.make_directory, [&](const std::string& partial) {
+    Result<std::string> output =
+        output_of({options.python, "-c", kMakeTreeScript, partial}, own_environment());
+    if (!output.ok()) return output.status();
+    Result<uint64_t> modules = count_in(*output);
+    if (modules.ok()) made.ios = *modules;
+    return modules.status();
+  }));
+  return made;
 }
 
 std::string contradiction(const ImportOptions& options) {
@@ -170,18 +160,14 @@ int run_import(int argc, char** argv) {
     return *exit_status;
   }
   if (!options.make_directory.empty()) {
-    Result<PassReport> made = make_tree(options);
-    if (!made.ok()) return fail_workload("import", made.status());
-    if (options.directory.empty()) {
-      print_workload_report(options.common, "import", {std::move(*made)});
-      return 0;
+    const bool reads_too = !options.directory.empty();
+    if (std::optional<int> exit_status =
+            make_first(options.common, "import", reads_too, [&options] { return make_tree(options); })) {
+      return *exit_status;
     }
   }
-  return run_passes(options.common, "import", [&options](unsigned number) -> Result<std::vector<PassReport>> {
-    Result<PassReport> pass = import_modules(options, number);
-    if (!pass.ok()) return pass.status();
-    return std::vector<PassReport>{std::move(*pass)};
-  });
+  return run_single_passes(options.common, "import",
+                           [&options](unsigned number) { return import_modules(options, number); });
 }
 
 }  // namespace cached::bench

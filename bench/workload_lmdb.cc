@@ -5,7 +5,6 @@
 #include <algorithm>
 #include <atomic>
 #include <cstring>
-#include <filesystem>
 #include <memory>
 #include <numeric>
 #include <random>
@@ -13,6 +12,7 @@
 
 #include "base/clock.h"
 #include "base/units.h"
+#include "bench/make_aside.h"
 #include "bench/workload_main.h"
 #include "bench/workload_options.h"
 #include "bench/workload_pass.h"
@@ -133,22 +133,13 @@ Status write_records(const std::string& path, const LmdbOptions& options) {
 }
 
 Result<PassReport> make_file(const LmdbOptions& options) {
-  std::error_code error;
-  if (std::filesystem::exists(options.make_filename, error)) {
-    return Status(EEXIST,
-                  options.make_filename + " is there already; remove it, or leave --make out to read it");
-  }
-  const uint64_t begin_ns = system_clock().monotonic_ns();
-  const std::string partial = options.make_filename + ".partial";
-  std::filesystem::remove(partial, error);  // of a run that was interrupted
-  CACHED_RETURN_IF_ERROR(write_records(partial, options));
-  std::filesystem::rename(partial, options.make_filename, error);
-  if (error) return Status(error.value(), "cannot rename " + partial + ": " + error.message());
-  return PassReport{.name = "make",
+  CACHED_RETURN_IF_ERROR(make_aside(options.make_filename, [&options](const std::string& partial) {
+    return write_records(partial, options);
+  }));
+  return PassReport{.name = {},
                     .unit = "records",
                     .ios = options.records,
                     .bytes = options.records * options.record_bytes,
-                    .runtime_ns = system_clock().monotonic_ns() - begin_ns,
                     .latency_ns = {},
                     .cache = std::nullopt};
 }
@@ -288,18 +279,14 @@ int run_lmdb(int argc, char** argv) {
     return *exit_status;
   }
   if (!options.make_filename.empty()) {
-    Result<PassReport> made = make_file(options);
-    if (!made.ok()) return fail_workload("lmdb", made.status());
-    if (options.filename.empty()) {
-      print_workload_report(options.common, "lmdb", {std::move(*made)});
-      return 0;
+    const bool reads_too = !options.filename.empty();
+    if (std::optional<int> exit_status =
+            make_first(options.common, "lmdb", reads_too, [&options] { return make_file(options); })) {
+      return *exit_status;
     }
   }
-  return run_passes(options.common, "lmdb", [&options](unsigned number) -> Result<std::vector<PassReport>> {
-    Result<PassReport> pass = read_records(options, number);
-    if (!pass.ok()) return pass.status();
-    return std::vector<PassReport>{std::move(*pass)};
-  });
+  return run_single_passes(options.common, "lmdb",
+                           [&options](unsigned number) { return read_records(options, number); });
 }
 
 }  // namespace cached::bench

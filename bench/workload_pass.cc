@@ -8,6 +8,8 @@
 #include <fstream>
 #include <iostream>
 
+#include "base/clock.h"
+#include "bench/manifest.h"
 #include "bench/options.h"
 #include "bench/run.h"
 
@@ -72,17 +74,23 @@ Result<PassReport> read_pass(const PassPlan& plan, const std::string& name) {
 }
 
 Result<std::vector<std::string>> files_below(const std::string& directory) {
-  std::vector<std::filesystem::path> paths;
-  std::error_code error;
-  std::filesystem::recursive_directory_iterator entry(directory, error);
-  for (; !error && entry != std::filesystem::recursive_directory_iterator(); entry.increment(error)) {
-    if (entry->symlink_status(error).type() == std::filesystem::file_type::regular)
-      paths.push_back(entry->path());
-  }
-  if (error) return Status(error.value(), "cannot list " + directory + ": " + error.message());
-  if (paths.empty()) return Status(ENOENT, directory + " has no files to read");
-  std::sort(paths.begin(), paths.end());  // by components, so that directories stay together
-  return std::vector<std::string>(paths.begin(), paths.end());
+  Result<std::vector<std::filesystem::path>> paths = walk_files(directory, Links::kLeaveOut);
+  if (!paths.ok()) return paths.status();
+  if (paths->empty()) return Status(ENOENT, directory + " has no files to read");
+  std::sort(paths->begin(), paths->end());  // by components, so that directories stay together
+  return std::vector<std::string>(paths->begin(), paths->end());
+}
+
+std::optional<int> make_first(const CommonOptions& options, const std::string& workload, bool reads_too,
+                              const std::function<Result<PassReport>()>& make) {
+  const uint64_t begin_ns = system_clock().monotonic_ns();
+  Result<PassReport> made = make();
+  if (!made.ok()) return fail_workload(workload, made.status());
+  if (reads_too) return std::nullopt;
+  made->name = "make";
+  made->runtime_ns = system_clock().monotonic_ns() - begin_ns;
+  print_workload_report(options, workload, {std::move(*made)});
+  return 0;
 }
 
 int run_passes(const CommonOptions& options, const std::string& workload,
@@ -95,6 +103,15 @@ int run_passes(const CommonOptions& options, const std::string& workload,
   }
   print_workload_report(options, workload, reports);
   return 0;
+}
+
+int run_single_passes(const CommonOptions& options, const std::string& workload,
+                      const std::function<Result<PassReport>(unsigned)>& pass) {
+  return run_passes(options, workload, [&pass](unsigned number) -> Result<std::vector<PassReport>> {
+    Result<PassReport> report = pass(number);
+    if (!report.ok()) return report.status();
+    return std::vector<PassReport>{std::move(*report)};
+  });
 }
 
 int fail_workload(const std::string& workload, const Status& status) {

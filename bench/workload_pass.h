@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -36,6 +37,15 @@ Result<std::vector<std::string>> files_below(const std::string& directory);
 // status.
 int run_passes(const CommonOptions& options, const std::string& workload,
                const std::function<Result<std::vector<PassReport>>(unsigned)>& pass);
+
+// The same for passes of one report each.
+int run_single_passes(const CommonOptions& options, const std::string& workload,
+                      const std::function<Result<PassReport>(unsigned)>& pass);
+
+// Does what --make asks for: `make` reports what it made, and how much. With nothing to read afterwards the
+// report is printed, and what the program exits with is returned; so it is when `make` fails.
+std::optional<int> make_first(const CommonOptions& options, const std::string& workload, bool reads_too,
+                              const std::function<Result<PassReport>()>& make);
 
 // Prints an error of this workload and returns the exit status that goes with it.
 int fail_workload(const std::string& workload, const Status& status);

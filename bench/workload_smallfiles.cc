@@ -1,6 +1,5 @@
 // cached-bench smallfiles: opens, reads and closes every file of a tree, in random or directory order, and
 // makes such a tree first when asked.
-#include "base/clock.h"
 #include "bench/workload_corpus.h"
 #include "bench/workload_main.h"
 #include "bench/workload_options.h"
@@ -34,14 +33,15 @@ std::string contradiction(const SmallFilesOptions& options) {
   return "";
 }
 
-Result<PassReport> make_corpus(const SmallFilesOptions& options) {
+std::vector<CorpusFile> corpus_of(const SmallFilesOptions& options) {
   const CorpusKind kind = options.corpus == "speech" ? CorpusKind::kSpeech : CorpusKind::kPython;
   const uint64_t count = options.files != 0 ? options.files : default_corpus_files(kind);
-  const std::vector<CorpusFile> files = plan_corpus(kind, count, options.common.seed);
-  const uint64_t begin_ns = system_clock().monotonic_ns();
+  return plan_corpus(kind, count, options.common.seed);
+}
+
+Result<PassReport> make_corpus(const SmallFilesOptions& options, const std::vector<CorpusFile>& files) {
   CACHED_RETURN_IF_ERROR(write_corpus(options.make_directory, files, options.common.seed));
-  PassReport made{.name = "make", .unit = "files", .ios = count, .latency_ns = {}, .cache = std::nullopt};
-  made.runtime_ns = system_clock().monotonic_ns() - begin_ns;
+  PassReport made{.name = {}, .unit = "files", .ios = files.size(), .latency_ns = {}, .cache = std::nullopt};
   for (const CorpusFile& file : files) made.bytes += file.size_bytes;
   return made;
 }
@@ -70,13 +70,10 @@ int read_tree(const SmallFilesOptions& options) {
                 .in_order = options.order == "directory",
                 .block_bytes = options.block_bytes,
                 .workers = options.common.workers};
-  return run_passes(options.common, "smallfiles",
-                    [&options, &plan](unsigned number) -> Result<std::vector<PassReport>> {
-                      plan.seed = options.common.seed + number;
-                      Result<PassReport> pass = read_pass(plan, "pass " + std::to_string(number + 1));
-                      if (!pass.ok()) return pass.status();
-                      return std::vector<PassReport>{std::move(*pass)};
-                    });
+  return run_single_passes(options.common, "smallfiles", [&options, &plan](unsigned number) {
+    plan.seed = options.common.seed + number;
+    return read_pass(plan, "pass " + std::to_string(number + 1));
+  });
 }
 
 }  // namespace
@@ -90,11 +87,11 @@ int run_small_files(int argc, char** argv) {
     return *exit_status;
   }
   if (!options.make_directory.empty()) {
-    Result<PassReport> made = make_corpus(options);
-    if (!made.ok()) return fail_workload("smallfiles", made.status());
-    if (options.directory.empty()) {
-      print_workload_report(options.common, "smallfiles", {std::move(*made)});
-      return 0;
+    const bool reads_too = !options.directory.empty();
+    if (std::optional<int> exit_status =
+            make_first(options.common, "smallfiles", reads_too,
+                       [&options, files = corpus_of(options)] { return make_corpus(options, files); })) {
+      return *exit_status;
     }
   }
   return read_tree(options);

@@ -103,11 +103,15 @@ Inode::Inode(const shm::InodeInfo& info, Inode* parent, char* name, uint8_t name
       name_(name),
       name_length_(name_length) {}
 
-Attributes Inode::attributes() const {
-  const Guard guard(*this);
+Attributes Inode::known() const {
   Attributes attributes = attributes_;
   attributes.validated_at_ns = validated_at_ns();
   return attributes;
+}
+
+Attributes Inode::attributes() const {
+  const Guard guard(*this);
+  return known();
 }
 
 ReadSource Inode::read_source() const {
@@ -130,13 +134,12 @@ ReadSource Inode::read_source() const {
 void Inode::adopt(const shm::InodeInfo& info) {
   Attributes fresh = to_attributes(info);
   const Guard guard(*this);
-  const bool older = fresh.validated_at_ns < attributes_.validated_at_ns;
   if ((page_bits_ & kOutdated) == 0) {
-    if (older) return;
-  } else if (older || fresh.validated_at_ns == attributes_.validated_at_ns) {
-    fresh.validated_at_ns = attributes_.validated_at_ns;
-  } else {
+    if (fresh.validated_at_ns < attributes_.validated_at_ns) return;
+  } else if (fresh.validated_at_ns > attributes_.validated_at_ns) {
     page_bits_ &= static_cast<uint8_t>(~kOutdated);
+  } else {
+    fresh.validated_at_ns = attributes_.validated_at_ns;
   }
   const bool served = (page_bits_ & kPagesServed) != 0;
   if (served && S_ISDIR(fresh.mode) && changed_between(attributes_, fresh)) page_bits_ |= kPagesStale;
@@ -177,9 +180,7 @@ bool Inode::pages_stale() const {
 Attributes Inode::tell_attributes() {
   const Guard guard(*this);
   told_size_ = attributes_.size;
-  Attributes attributes = attributes_;
-  attributes.validated_at_ns = validated_at_ns();
-  return attributes;
+  return known();
 }
 
 bool Inode::refusing() const {

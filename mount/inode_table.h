@@ -137,6 +137,8 @@ class Inode {
     kRefusing = 1U << 3,
     kOutdated = 1U << 4  // attributes_.validated_at_ns is when that was told
   };
+  // What is known, under the lock; validated_at_ns is kNeverValidatedNs while it is outdated.
+  Attributes known() const;
   uint64_t validated_at_ns() const {
     return (page_bits_ & kOutdated) != 0 ? shm::kNeverValidatedNs : attributes_.validated_at_ns;
   }

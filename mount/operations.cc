@@ -272,9 +272,10 @@ bool Operations::note_revalidated(fuse_req_t request, Inode* inode) {
   return true;
 }
 
-uint64_t Operations::name_timeout_ns(uint64_t validated_at_ns, uint64_t timeout_ns, bool immutable) const {
-  const uint64_t rest = rest_ns(validated_at_ns, now_ns(), timeout_ns, immutable);
-  return tells_changes_ ? std::min(rest, kToldNameTimeoutNs) : rest;
+double Operations::name_seconds(uint64_t validated_at_ns, uint64_t now_ns, uint64_t timeout_ns,
+                                bool immutable) const {
+  const uint64_t rest = rest_ns(validated_at_ns, now_ns, timeout_ns, immutable);
+  return to_seconds(tells_changes_ ? std::min(rest, kToldNameTimeoutNs) : rest);
 }
 
 fuse_entry_param Operations::entry_of(Inode& inode, uint64_t name_validated_at_ns) const {
@@ -286,7 +287,7 @@ fuse_entry_param Operations::entry_of(Inode& inode, uint64_t name_validated_at_n
   entry.attr = to_stat(attributes);
   entry.attr_timeout =
       kernel_attribute_seconds(attributes.validated_at_ns, now, attribute_timeout_ns_, immutable);
-  entry.entry_timeout = to_seconds(name_timeout_ns(name_validated_at_ns, entry_timeout_ns_, immutable));
+  entry.entry_timeout = name_seconds(name_validated_at_ns, now, entry_timeout_ns_, immutable);
   return entry;
 }
 
@@ -294,7 +295,7 @@ fuse_entry_param Operations::entry_of(Inode& inode, uint64_t name_validated_at_n
 void Operations::reply_absent(fuse_req_t request, const Inode& parent, uint64_t validated_at_ns) {
   const bool immutable = parent.attributes().immutable();
   fuse_entry_param entry{};
-  entry.entry_timeout = to_seconds(name_timeout_ns(validated_at_ns, negative_timeout_ns_, immutable));
+  entry.entry_timeout = name_seconds(validated_at_ns, now_ns(), negative_timeout_ns_, immutable);
   if (entry.entry_timeout > 0) {
     fuse_reply_entry(request, &entry);
   } else {

@@ -88,7 +88,7 @@ class Operations {
   // Entry parameters of `inode`, whose name was validated at `name_validated_at_ns`.
   fuse_entry_param entry_of(Inode& inode, uint64_t name_validated_at_ns) const;
   // For how long the kernel may believe what was validated about a name, of the time that the mount gives.
-  uint64_t name_timeout_ns(uint64_t validated_at_ns, uint64_t timeout_ns, bool immutable) const;
+  double name_seconds(uint64_t validated_at_ns, uint64_t now_ns, uint64_t timeout_ns, bool immutable) const;
   // Notes that the thread behind `request` is about to learn the attributes of `inode`, if that matters.
   // True: it does, and the kernel must ask again each time (refusals.h).
   bool note_revalidated(fuse_req_t request, Inode* inode);

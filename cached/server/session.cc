@@ -16,6 +16,12 @@ namespace {
 // Of anything that is counted, bytes included.
 constexpr uint64_t kMostPerSecond = 1'000'000'000'000;
 
+// What a session of this age can have counted, or 0.
+uint64_t possible_figure(const std::atomic<uint64_t>& counted, uint64_t age_s) {
+  const uint64_t figure = counted.load(std::memory_order_relaxed);
+  return figure / kMostPerSecond <= age_s ? figure : 0;
+}
+
 }  // namespace
 
 Result<std::shared_ptr<Session>> Session::create(uint64_t id, const Peer& peer, const shm::Hello& hello,
@@ -86,29 +92,29 @@ void Session::send_overdue() {
   notices_overdue_ = !shm::send_notices(socket, {&everything, 1}).ok();
 }
 
-uint64_t Session::possible(uint64_t figure) const {
-  const uint64_t age_s = (system_clock().monotonic_ns() - started_ns_) / kNanosecondsPerSecond + 1;
-  return figure / kMostPerSecond < age_s ? figure : 0;
+uint64_t Session::age_s() const {
+  return (system_clock().monotonic_ns() - started_ns_) / kNanosecondsPerSecond;
 }
 
 uint64_t Session::counter(shm::Counter counter) const {
+  const uint64_t age = age_s();
   uint64_t sum = 0;
-  for (unsigned q = 0; q < geometry_.queue_count; ++q) {
-    sum += possible(queue(q).counter(static_cast<unsigned>(counter)).load(std::memory_order_relaxed));
-  }
+  for (unsigned q = 0; q < geometry_.queue_count; ++q)
+    sum += possible_figure(queue(q).counter(static_cast<unsigned>(counter)), age);
   return sum;
 }
 
 void Session::add_uses(std::map<uint64_t, Use>* uses) const {
+  const uint64_t age = age_s();
   for (unsigned q = 0; q < geometry_.queue_count; ++q) {
     for (unsigned i = 0; i < shm::kUseRows; ++i) {
       const shm::UseRow& row = queue(q).use_row(i);
       const uint64_t key = row.key.load(std::memory_order_acquire);
       if (key == 0) continue;
       Use& use = (*uses)[key];
-      use.reads += possible(row.reads.load(std::memory_order_relaxed));
-      use.hit_bytes += possible(row.hit_bytes.load(std::memory_order_relaxed));
-      use.miss_bytes += possible(row.miss_bytes.load(std::memory_order_relaxed));
+      use.reads += possible_figure(row.reads, age);
+      use.hit_bytes += possible_figure(row.hit_bytes, age);
+      use.miss_bytes += possible_figure(row.miss_bytes, age);
     }
   }
 }

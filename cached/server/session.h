@@ -90,7 +90,7 @@ class Session {
 
  private:
   Session() = default;
-  uint64_t possible(uint64_t figure) const;
+  uint64_t age_s() const;
   shm::SessionHeader* header() const { return reinterpret_cast<shm::SessionHeader*>(memory_); }
 
   uint64_t id_ = 0;

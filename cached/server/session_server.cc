@@ -294,7 +294,7 @@ void SessionServer::begin_session(Asking asking, const volume::InodeAnswer& root
   // Before the client can publish a hazard, every shard must count it.
   on_all_shards([&](Shard& shard) { shard.add_session(session); });
   const Status welcomed = welcome(live.socket.get(), *session, root);
-  shards_.front()->reactor().post([session] { session->start_notices(); });
+  shards_.front()->reactor().post([first = shards_.front(), session] { first->start_notices(session); });
   log_info("session {}: pid {}, uid {}, volume {}, {}", session->id(), session->peer().pid,
            session->peer().uid, session->volume()->name(), printable(session->label()));
   {

@@ -138,6 +138,11 @@ void Shard::remove_session(uint64_t session_id) {
   }
 }
 
+void Shard::start_notices(const std::shared_ptr<Session>& session) {
+  session->start_notices();
+  if (session->notices_overdue()) io::spawn(send_overdue_notices(session));
+}
+
 void Shard::tell(const volume::Volume& volume, const std::vector<shm::Notice>& notices) {
   for (const AttachedPointer& attached : sessions_) {
     const std::shared_ptr<Session>& session = attached->session;

@@ -96,7 +96,9 @@ class Shard {
   void stop_serving(uint64_t session_id);
   // The process is gone: pins are given back, hazards no longer count.
   void remove_session(uint64_t session_id);
-  // Tells all clients of `volume` that want to know. Shard 0 only.
+  // The client of `session` has its Welcome: notices may follow. Shard 0 only, as tell().
+  void start_notices(const std::shared_ptr<Session>& session);
+  // Tells all clients of `volume` that want to know.
   void tell(const volume::Volume& volume, const std::vector<shm::Notice>& notices);
   ShardStats stats() const;
   ShardFigures figures() const;

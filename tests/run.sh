@@ -43,7 +43,13 @@ run() {
   shift 2
   build "$preset" "$targets" || { failed+=("$preset build"); return; }
   echo "== testing $preset"
-  ctest --preset "$preset" --output-on-failure --parallel "$jobs" "$@" || failed+=("$preset")
+  ctest --preset "$preset" --output-on-failure --parallel "$jobs" "$@" ||
+    failed+=("$preset: $(failed_tests "$preset")")
+}
+
+# Names of the tests that failed in the last run of PRESET, so that the end of the output tells.
+failed_tests() {
+  cut -d: -f2 "build/$1/Testing/Temporary/LastTestsFailed.log" 2>/dev/null | paste -sd' '
 }
 
 mkdir -p build

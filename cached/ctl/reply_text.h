@@ -20,7 +20,8 @@ inline const nlohmann::json& member(const nlohmann::json& object, const char* ke
 inline uint64_t number(const nlohmann::json& object, const char* key) {
   const nlohmann::json& value = member(object, key);
   if (value.is_number_unsigned()) return value.get<uint64_t>();
-  return value.is_number() ? static_cast<uint64_t>(std::max(0.0, value.get<double>())) : 0;
+  // Clamped: beyond a type's range the conversion of a double is undefined.
+  return value.is_number() ? static_cast<uint64_t>(std::clamp(value.get<double>(), 0.0, 0x1p62)) : 0;
 }
 
 inline std::string count(const nlohmann::json& object, const char* key) {

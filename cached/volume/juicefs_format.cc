@@ -71,6 +71,19 @@ T value_of(const nlohmann::json& json, const char* key, T fallback) {
   return found->get<T>();
 }
 
+// The whole number `key`, 0 if it is not there. A fraction or a number beyond 63 bits is none: nlohmann would
+// convert it all the same, with undefined behaviour or a wrong sign.
+Status read_number(const nlohmann::json& json, const char* key, int64_t* number) {
+  *number = 0;
+  const auto found = json.find(key);
+  if (found == json.end() || found->is_null()) return Status();
+  const bool fits =
+      found->is_number_unsigned() ? found->get<uint64_t>() <= INT64_MAX : found->is_number_integer();
+  if (!fits) return Status(EINVAL, std::string("its ") + key + " is no whole number");
+  *number = found->get<int64_t>();
+  return Status();
+}
+
 Status read_compression(const std::string& name, Compression* compression) {
   if (name.empty() || name == "none") {
     *compression = Compression::kNone;
@@ -91,18 +104,22 @@ Status fill_setting(const nlohmann::json& json, Setting* setting) {
   setting->storage = value_of<std::string>(json, "Storage", "");
   setting->bucket = value_of<std::string>(json, "Bucket", "");
   setting->hash_prefix = value_of<bool>(json, "HashPrefix", false);
-  const auto version = value_of<int64_t>(json, "MetaVersion", 0);
+  int64_t version = 0;
+  int64_t shards = 0;
+  int64_t block_kib = 0;
+  CACHED_RETURN_IF_ERROR(read_number(json, "MetaVersion", &version));
+  CACHED_RETURN_IF_ERROR(read_number(json, "Shards", &shards));
+  CACHED_RETURN_IF_ERROR(read_number(json, "BlockSize", &block_kib));
   if (version > kNewestMetaVersion)
     return unsupported("its metadata has version " + std::to_string(version) + ", newer than " +
                        std::to_string(kNewestMetaVersion));
   if (!value_of<std::string>(json, "EncryptKey", "").empty()) return unsupported("its blocks are encrypted");
-  if (value_of<int64_t>(json, "Shards", 0) > 1) return unsupported("it is spread over several buckets");
+  if (shards > 1) return unsupported("it is spread over several buckets");
   if (setting->storage != "ceph" && setting->storage != "file")
     return unsupported("its blocks lie in a store of kind \"" + printable(setting->storage) +
                        "\", and only \"ceph\" and \"file\" are known");
   CACHED_RETURN_IF_ERROR(
       read_compression(value_of<std::string>(json, "Compression", ""), &setting->compression));
-  const auto block_kib = value_of<int64_t>(json, "BlockSize", 0);
   if (block_kib <= 0 || static_cast<uint64_t>(block_kib) > kMaximumBlockBytes / 1024)
     return Status(EINVAL, "its block size of " + std::to_string(block_kib) + " KiB is impossible");
   setting->block_bytes = static_cast<uint64_t>(block_kib) * 1024;

@@ -83,6 +83,8 @@ bool write_juicefs_seeds(const std::filesystem::path& directory) {
                   10),
       "\3"
       R"({"Name":"n","UUID":"u","Storage":"file","Bucket":"/b/","BlockSize":4096,"Compression":"lz4","MetaVersion":1})",
+      "\3"
+      R"({"Name":"n","UUID":"u","Storage":"file","Bucket":"/b/","BlockSize":4e50,"Shards":-1.5})",
       "\4" + std::string("\2\0\0\0\0\0\0\0\x4d", 9),
       "\5" + acl,
       "\6c17_3"};

@@ -90,8 +90,9 @@ TEST(JuicefsSetting, RefusesWhatIsNotSupportedInOneLineWithoutSecrets) {
 TEST(JuicefsSetting, RefusesDamageWithoutRepeatingIt) {
   for (const std::string& text :
        {std::string(), std::string("[]"), std::string("{"), changed_setting("4096", "\"very secret\""),
-        changed_setting("4096", "0"), changed_setting("\"plain\"", "\"../x\""),
-        changed_setting("ceph://pool", "pool")}) {
+        changed_setting("4096", "0"), changed_setting("4096", "4e50"), changed_setting("4096", "40.5"),
+        changed_setting("\"MetaVersion\":1", "\"MetaVersion\":18446744073709551615"),
+        changed_setting("\"plain\"", "\"../x\""), changed_setting("ceph://pool", "pool")}) {
     const Result<Setting> parsed = parse_setting(text);
     EXPECT_EQ(parsed.error_number(), EINVAL) << text;
     EXPECT_EQ(parsed.status().message().find("secret"), std::string::npos);

@@ -22,6 +22,10 @@ enum class MetricType : uint8_t { kCounter, kGauge, kHistogram };
 #define CACHED_METRICS(X)                                                                                    \
   X(kInfo, "cached_info", kGauge, "version,instance", "1; what runs: version and the daemon's instance.")    \
   X(kUptime, "cached_uptime_seconds", kGauge, "", "Time since the daemon started.")                          \
+  X(kHeapAllocated, "cached_heap_allocated_bytes", kGauge, "",                                               \
+    "Memory of the daemon's own, besides arena and index, by its allocator's figures: in use.")              \
+  X(kHeapMapped, "cached_heap_mapped_bytes", kGauge, "",                                                     \
+    "The same: what the allocator has from the system for it.")                                              \
   X(kShardResponding, "cached_shard_responding", kGauge, "shard",                                            \
     "1 if the shard answered this scrape, else 0.")                                                          \
   X(kShardCpu, "cached_shard_cpu_seconds_total", kCounter, "shard",                                          \

@@ -224,6 +224,8 @@ std::string format_status(const json& status) {
   out.line("version", text(daemon, "version") + ", pid " + count(daemon, "pid") + ", up " +
                           format_duration(number(daemon, "uptime_s")) + ", " + count(daemon, "shards") +
                           " shards");
+  out.line("heap", size(daemon, "heap_allocated_bytes") + " in use, " + size(daemon, "heap_mapped_bytes") +
+                       " mapped");
   out.line("sessions", count(status, "sessions"));
   add_memory(&out, member(status, "memory"));
   add_ssd(&out, member(status, "ssd"));

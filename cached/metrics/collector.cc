@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "base/clock.h"
+#include "base/heap.h"
 #include "base/log.h"
 #include "cached/server/ask_shards.h"
 #include "cached/server/ssd_status.h"
@@ -98,6 +99,9 @@ void Collector::add_daemon(Families* families) const {
                 static_cast<unsigned long>(sources_.memory->superblock()->daemon_instance));
   families->add(Metric::kInfo, {CACHED_VERSION, instance}, 1);
   families->add(Metric::kUptime, seconds(system_clock().monotonic_ns() - started_ns_));
+  const HeapFigures heap = heap_figures();
+  families->add(Metric::kHeapAllocated, number(heap.allocated_bytes));
+  families->add(Metric::kHeapMapped, number(heap.mapped_bytes));
 }
 
 void Collector::add_shards(const Answers& answers, Families* families) {

@@ -7,6 +7,7 @@
 #include <iterator>
 #include <map>
 
+#include "base/heap.h"
 #include "cached/server/ask_shards.h"
 
 namespace cached::server {
@@ -214,6 +215,7 @@ Result<json> StatusReporter::status() {
   char instance[17];
   std::snprintf(instance, sizeof instance, "%016lx",
                 static_cast<unsigned long>(memory_.superblock()->daemon_instance));
+  const HeapFigures heap = heap_figures();
   Result<json> ssd = ssd_.summary();
   if (!ssd.ok()) return ssd.status();
   json answer{
@@ -224,7 +226,9 @@ Result<json> StatusReporter::status() {
         {"shards", shards_.size()},
         {"instance", instance},
         {"requests", requests},
-        {"violations", violations}}},
+        {"violations", violations},
+        {"heap_allocated_bytes", heap.allocated_bytes},
+        {"heap_mapped_bytes", heap.mapped_bytes}}},
       {"memory",
        {{"capacity_bytes", memory_.arena_bytes()},
         {"used_bytes", memory.bytes_reserved},

@@ -164,6 +164,13 @@ class MetricsTest(SystemTest):
         used, wasted = (self.scrape().value(f"cached_prefetch_{what}_bytes_total") for what in ("used", "wasted"))
         self.assertLessEqual(used + wasted, self.scrape().value("cached_prefetch_bytes_total"))
 
+    def test_the_heap_is_shown_by_its_allocators_figures(self):
+        self.start_everything()
+        scrape = self.scrape()
+        allocated, mapped = (scrape.value(f"cached_heap_{what}_bytes") for what in ("allocated", "mapped"))
+        self.assertGreater(allocated, 100_000)
+        self.assertGreaterEqual(mapped, allocated)
+
     def test_dashboard_and_alerts_name_metrics_of_a_scrape(self):
         table = table_of(self.manual())
         self.start_everything()

@@ -29,7 +29,8 @@ TEST(Tables, DurationsAndRatios) {
 
 TEST(Tables, StatusShowsRatiosAndSavedTraffic) {
   const json status = json::parse(R"({
-    "daemon": {"pid": 7, "version": "0.1.0", "uptime_s": 61, "shards": 1, "instance": 5},
+    "daemon": {"pid": 7, "version": "0.1.0", "uptime_s": 61, "shards": 1, "instance": 5,
+               "heap_allocated_bytes": 3145728, "heap_mapped_bytes": 4194304},
     "memory": {"capacity_bytes": 1048576, "used_bytes": 524288, "content_bytes": 500000, "entries": 4},
     "names": {"entries": 3, "inodes": 2},
     "origin": {"reads": 2, "read_bytes": 1048576, "errors": 0, "in_flight": 0, "prefetch_bytes": 0},
@@ -40,6 +41,7 @@ TEST(Tables, StatusShowsRatiosAndSavedTraffic) {
   })");
   const std::string text = format_status(status);
   EXPECT_THAT(text, HasSubstr("512 KiB of 1.00 MiB (50.0 %)"));
+  EXPECT_THAT(text, HasSubstr("3.00 MiB in use, 4.00 MiB mapped"));
   EXPECT_THAT(text, HasSubstr("75.0 % of bytes, 75.0 % of requests"));
   EXPECT_THAT(text, HasSubstr("10, hit ratio 90.0 %"));
   EXPECT_THAT(text, HasSubstr("3.00 MiB (75.0 % of what was read)"));

@@ -143,10 +143,10 @@ def kept_cluster(bench):
     return cluster
 
 
-def new_cluster(bench):
-    """A cluster for one case, which writes."""
+def new_cluster(bench, *options):
+    """A cluster for one case, which writes; `options` are more of the script's."""
     return Cluster(bench, bench.work / "ceph", ["start", bench.work / "ceph", "--osd-size", f"{OSD_BYTES // GIB}GiB",
-                                                "--pool", DATA_POOL, "--pool", METADATA_POOL], "stop")
+                                                "--pool", DATA_POOL, "--pool", METADATA_POOL, *options], "stop")
 
 
 def idle_daemon(bench, keys, memory):

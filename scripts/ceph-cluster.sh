@@ -25,6 +25,7 @@ Options of start:
                     will be written
   --pool NAME       makes a replicated pool of size 1; may be repeated
   --ec-pool NAME    makes an erasure-coded pool (2 + 1); needs 2 OSDs at least; may be repeated
+  --cephfs NAME     makes a CephFS of this name and runs its metadata server (needs ceph-mds)
   --owner PID       stops the cluster when that process has ended, however it ended; after `resume` it is halted
 
 DIR must not exist or be empty, on a file system with O_DIRECT (not tmpfs), and its path must be short.
@@ -142,6 +143,14 @@ mon allow pool delete = true
 # The monitor proposes a new map at once instead of collecting changes for a second: starting takes half as long.
 paxos propose interval = 0.05
 
+[mds]
+admin socket = $DIR/\$name.asok
+log file = $DIR/\$name.log
+log to stderr = false
+run dir = $DIR
+mds data = $DIR/\$name
+keyring = $DIR/\$name/keyring
+
 [osd]
 admin socket = $DIR/\$name.asok
 log file = $DIR/\$name.log
@@ -163,7 +172,7 @@ CONF
 
 make_keyrings() {
   quietly ceph-authtool --create-keyring "$DIR/keyring" --gen-key -n client.admin \
-    --cap mon 'allow *' --cap osd 'allow *' --cap mgr 'allow *'
+    --cap mon 'allow *' --cap osd 'allow *' --cap mgr 'allow *' --cap mds 'allow *'
   cp "$DIR/keyring" "$DIR/mon.keyring"
   quietly ceph-authtool "$DIR/mon.keyring" --gen-key -n mon. --cap mon 'allow *'
   chmod 600 "$DIR/keyring" "$DIR/mon.keyring"
@@ -203,6 +212,27 @@ make_pools() {
   done
 }
 
+# CephFS with the pools NAME.meta and NAME.data, and its one metadata server.
+make_cephfs() {
+  mkdir "$DIR/mds.a"
+  quietly ceph_command auth get-or-create mds.a mon 'profile mds' osd 'allow rwx' mds 'allow *' -o "$DIR/mds.a/keyring"
+  quietly ceph_command osd pool create "$CEPHFS.meta" 8 8 replicated --size 1
+  quietly ceph_command osd pool create "$CEPHFS.data" 8 8 replicated --size 1
+  quietly ceph_command fs new "$CEPHFS" "$CEPHFS.meta" "$CEPHFS.data"
+  launch mds.a ceph-mds -i a
+  wait_for_mds
+}
+
+# Waits until the metadata server serves.
+wait_for_mds() {
+  local deadline=$((SECONDS + START_TIMEOUT_S))
+  until [[ "$(ceph_command mds stat 2>>"$DIR/start.log")" == *up:active* ]]; do
+    (( SECONDS < deadline )) || { echo "the metadata server did not come up in $START_TIMEOUT_S s" >&2; return 1; }
+    pid_of "$DIR/mds.a.pid" >/dev/null || { echo "the metadata server ended" >&2; return 1; }
+    sleep 0.2
+  done
+}
+
 # Waits until the monitor sees all OSDs up.
 wait_for_osds() {
   local deadline=$((SECONDS + START_TIMEOUT_S))
@@ -223,6 +253,7 @@ bring_up_again() {
   for (( id = 0; id < OSDS; id++ )); do quietly ceph_command osd down "$id"; done
   for (( id = 0; id < OSDS; id++ )); do launch "osd.$id" ceph-osd -i "$id"; done
   wait_for_osds
+  [ ! -d "$DIR/mds.a" ] || { launch mds.a ceph-mds -i a; wait_for_mds; }
 }
 
 bring_up() {
@@ -238,6 +269,7 @@ bring_up() {
   done
   wait_for_osds
   make_pools
+  [ -z "$CEPHFS" ] || make_cephfs
 }
 
 # --- commands -------------------------------------------------------------------------------------------------------
@@ -247,6 +279,7 @@ command_start() {
   for program in ceph-mon ceph-osd ceph ceph-authtool monmaptool; do
     command -v "$program" >/dev/null || fail "$program is missing: install ceph-mon, ceph-osd and ceph-common"
   done
+  [ -z "$CEPHFS" ] || command -v ceph-mds >/dev/null || fail "ceph-mds is missing: install ceph-mds"
   [ -z "$(running_pids)" ] || fail "a cluster is running in $DIR" 4
   (( ${#DIR} + 16 < SOCKET_PATH_LIMIT )) || fail "$DIR is too long: socket paths have $SOCKET_PATH_LIMIT bytes" 2
   (( ${#EC_POOLS[@]} == 0 || OSDS >= 2 )) || fail "--ec-pool needs --osds 2 or more" 2
@@ -315,6 +348,7 @@ parse_start_options() {
       --osd-size) OSD_BYTES=$(numfmt --from=iec-i --suffix=B "${2%B}B" 2>/dev/null | tr -d B) || OSD_BYTES= ;;
       --pool) POOLS+=("$2") ;;
       --ec-pool) EC_POOLS+=("$2") ;;
+      --cephfs) CEPHFS=$2 ;;
       --owner) OWNER=$2 ;;
       *) fail "unknown option $1 (see --help)" 2 ;;
     esac
@@ -338,6 +372,7 @@ OSDS=1
 OSD_BYTES=$((8 << 30))
 POOLS=()
 EC_POOLS=()
+CEPHFS=
 shift 2
 if [ "$COMMAND" = start ]; then
   parse_start_options "$@"

@@ -29,7 +29,7 @@ def run_script(*arguments, timeout_s=START_TIMEOUT_S):
 
 
 class CephCluster:
-    def __init__(self, osds=1, pools=("data",), coded_pools=(), osd_size="8GiB"):
+    def __init__(self, osds=1, pools=("data",), coded_pools=(), osd_size="8GiB", cephfs=None):
         # Short, because socket paths are limited, and on a disk, because BlueStore needs O_DIRECT.
         self.restarted = []
         self.disturbed = False
@@ -39,6 +39,8 @@ class CephCluster:
             options += ["--pool", name]
         for name in coded_pools:
             options += ["--ec-pool", name]
+        if cephfs is not None:
+            options += ["--cephfs", cephfs]
         done = run_script("start", self.directory, *options)
         if done.returncode != 0:
             self.stop()

@@ -1,7 +1,9 @@
 """scripts/ceph-cluster.sh: what tests and demonstrations rely on."""
 
+import contextlib
 import os
 import pathlib
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -11,6 +13,23 @@ from ceph_cluster import CephCluster, run_script
 from harness import process_is_gone, wait_until
 
 EXIT_USAGE, EXIT_NOT_RUNNING, EXIT_RUNNING = 2, 3, 4
+
+
+@contextlib.contextmanager
+def cephfs_mount(cluster, directory):
+    """The cluster's CephFS at `directory`."""
+    process = subprocess.Popen(["ceph-fuse", "-f", "--conf", cluster.conf_file, "--name", "client.admin", directory],
+                               stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        wait_until(lambda: os.path.ismount(directory), 60, "the CephFS is mounted")
+        yield
+    finally:
+        subprocess.run(["umount", directory], check=False)
+        try:
+            process.wait(10)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
 
 
 class CephClusterTest(unittest.TestCase):
@@ -55,6 +74,17 @@ class CephClusterTest(unittest.TestCase):
             wait_until(lambda: run_script("status", cluster.directory).returncode == EXIT_NOT_RUNNING, 60, "it is halted")
             self.assertEqual(run_script("resume", cluster.directory).returncode, 0)
             self.assertEqual(cluster.command("rados", "-p", "data", "ls").split(), ["object"])
+
+    def test_a_cluster_with_cephfs_is_mounted_and_keeps_its_files_when_it_is_halted(self):
+        with CephCluster(cephfs="files") as cluster, tempfile.TemporaryDirectory(dir="/var/tmp") as directory:
+            with cephfs_mount(cluster, directory):
+                shutil.copyfile(__file__, f"{directory}/file")
+            self.assertEqual(run_script("halt", cluster.directory).returncode, 0)
+            resumed = run_script("resume", cluster.directory, "--owner", os.getpid())
+            self.assertEqual(resumed.returncode, 0, resumed.stderr)
+            self.assertIn("mds.a pid", run_script("status", cluster.directory).stdout)
+            with cephfs_mount(cluster, directory):
+                self.assertEqual(pathlib.Path(directory, "file").read_text(), pathlib.Path(__file__).read_text())
 
     def test_a_folder_that_is_not_empty_is_left_alone(self):
         with tempfile.TemporaryDirectory(dir="/var/tmp") as directory:

@@ -178,8 +178,9 @@ def soak(bench):
     manifest = bench.work / "manifest"
     subprocess.run([verify, "make", source, "--manifest", manifest, "--seed", "1", "--small", "2000", "--dirs", "20", "--large", "4",
                     "--large-size", "64MiB"], check=True, stdout=subprocess.DEVNULL)
-    # A table of names that is full after some minutes: what is made anew at the source is a new inode each time.
-    daemon = bench.daemon(source, "128MiB", devices=[(bench.work / "ssd", 256 * MIB)], name_entries=4000)
+    # Tables that are full after some minutes: what is made anew at the source is a new inode each time.
+    daemon = bench.daemon({"source": f"dir:{source}", "known_inodes": 4000}, "128MiB",
+                          devices=[(bench.work / "ssd", 256 * MIB)], name_entries=4000)
     mounts = [bench.mount(daemon, timeout_s=SOAK_STALENESS_S) for _ in range(2)]
     node = type("Node", (), {"daemon": daemon})
     rng = random.Random(1)

@@ -265,7 +265,7 @@ class Bench:
             text += f'\n[[device]]\npath = "{path}"\nsize = "{size_bytes}"\n'
         for name, place in {"data": source, **more_sources}.items():
             keys = {"name": name, **(place if isinstance(place, dict) else {"source": f"dir:{place}"})}
-            text += "\n[[volume]]\n" + "".join(f'{key} = "{value}"\n' for key, value in keys.items())
+            text += "\n[[volume]]\n" + "".join(f"{key} = {toml_value(value)}\n" for key, value in keys.items())
         (home / "cached.toml").write_text(text + sections)
         daemon = self.start_daemon(home)
         daemon.wait_until(daemon.devices_ready, "its devices were ready")
@@ -343,6 +343,10 @@ def mb_per_s(job):
 
 
 # The command ----------------------------------------------------------------------------------------------------------
+
+def toml_value(value):
+    return str(value) if isinstance(value, int) else json.dumps(str(value))
+
 
 def find_program(build, name):
     for path in sorted(build.rglob(name)):

@@ -115,7 +115,7 @@ class Juicefs(PeerInCeph):
              "--secret-key", "client.admin", "--trash-days", "0", self.address, self.NAME])
 
     def put(self, source, file_list, name):
-        run([*self._client("sync"), "--threads", COPIERS, f"{source}/", f"jfs://META/{name}"])
+        run([*self._client("sync"), "--threads", COPIERS, f"{source}/", f"jfs://META/{name}/" if name else "jfs://META/"])
 
     def mount(self, in_memory=True):
         cache = "memory" if in_memory else cache_directory(self.bench, in_memory=False)

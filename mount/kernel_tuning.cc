@@ -1,6 +1,7 @@
 #include "mount/kernel_tuning.h"
 
 #include <fcntl.h>
+#include <sys/mount.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
 
@@ -74,6 +75,11 @@ Status check_free(const std::string& mountpoint) {
                            " is mounted there; unmount it first");
 }
 
+// As mountinfo and sysfs write it.
+std::string device_name(dev_t device) {
+  return std::to_string(major(device)) + ":" + std::to_string(minor(device));
+}
+
 Status write_file(const std::string& path, const std::string& text) {
   const UniqueFd fd(::open(path.c_str(), O_WRONLY | O_CLOEXEC));
   if (!fd.valid()) return Status::from_errno("open " + path);
@@ -125,13 +131,22 @@ Status check_fuse_device() {
 }
 
 Status set_read_ahead(dev_t device, uint64_t read_ahead_bytes) {
-  const std::string path = "/sys/class/bdi/" + std::to_string(major(device)) + ":" +
-                           std::to_string(minor(device)) + "/read_ahead_kb";
+  const std::string path = "/sys/class/bdi/" + device_name(device) + "/read_ahead_kb";
   return write_file(path, std::to_string(read_ahead_bytes / 1024));
 }
 
-Status abort_connection(dev_t device) {
-  return write_file("/sys/fs/fuse/connections/" + std::to_string(minor(device)) + "/abort", "1");
+Status abort_connection(dev_t device, const std::string& mountpoint) {
+  Status status = write_file("/sys/fs/fuse/connections/" + std::to_string(minor(device)) + "/abort", "1");
+  if (status.error_number() != ENOENT) return status;
+  const std::optional<MountEntry> entry = find_mount(read_mountinfo(), mountpoint);
+  if (!entry.has_value() || entry->device != device_name(device)) return status;
+  // Somebody who holds the mount keeps it in its place: a forced unmount breaks the connection and then finds
+  // it busy.
+  const UniqueFd holder(::open(mountpoint.c_str(), O_PATH | O_CLOEXEC));
+  if (!holder.valid()) return Status::from_errno("open " + mountpoint);
+  if (::umount2(mountpoint.c_str(), MNT_FORCE) != 0 && errno != EBUSY)
+    return Status::from_errno("umount " + mountpoint);
+  return Status();
 }
 
 }  // namespace cached::mount

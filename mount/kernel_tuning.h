@@ -36,7 +36,9 @@ Status check_fuse_device();
 Status set_read_ahead(dev_t device, uint64_t read_ahead_bytes);
 
 // Breaks the FUSE connection of the file system on `device`: every call on it, waiting ones included, fails.
-// ENOENT if the connection is gone already.
-Status abort_connection(dev_t device);
+// The mount stays and answers ENOTCONN. Through the kernel's control file system; where that is not mounted,
+// through the mount at `mountpoint` (absolute, resolved), if it is this file system's. ENOENT if neither is
+// there. Asks the mount nothing.
+Status abort_connection(dev_t device, const std::string& mountpoint);
 
 }  // namespace cached::mount

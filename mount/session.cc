@@ -5,9 +5,10 @@
 // overwrite it before), and success is reported.
 //
 // The end. libfuse's loop returns when the file system was unmounted or when it was told to exit; the workers
-// are joined by then, and with them their channels. Unmounting comes next, then the invalidator: it may be
-// inside the kernel, waiting for pages whose READs nobody answers any more, so if it does not come to rest
-// the connection is broken.
+// are joined by then, and with them their channels. The invalidator may be inside the kernel, waiting for
+// pages whose READs nobody answers any more: if it does not come to rest the connection is broken, while the
+// mount is still there to break it through. Then comes unmounting. For a process that is killed a child does
+// the same (death_watch.h).
 #include "mount/session.h"
 
 #include <pthread.h>
@@ -26,6 +27,7 @@
 #include <thread>
 
 #include "base/log.h"
+#include "mount/death_watch.h"
 #include "mount/fuse.h"
 #include "mount/kernel_tuning.h"
 #include "mount/operations.h"
@@ -134,7 +136,7 @@ class SignalWatcher {
 
   [[noreturn]] void end_by_force() {
     log_error("requests are still waiting for the daemon; breaking the connection");
-    static_cast<void>(abort_connection(device_));
+    static_cast<void>(abort_connection(device_, mountpoint_));
     ::umount2(mountpoint_.c_str(), MNT_DETACH);
     std::_Exit(kExitFailure);
   }
@@ -196,7 +198,7 @@ class FuseSession {
 
 // Looks at the new mount until it answers, tunes it and reports. Runs while the loop serves.
 void complete_start(const Options& options, const std::string& mountpoint, std::atomic<dev_t>& device,
-                    SignalWatcher& watcher, StartReport& report) {
+                    DeathWatch& death_watch, SignalWatcher& watcher, StartReport& report) {
   struct stat root {};
   if (::stat(mountpoint.c_str(), &root) != 0) {
     report.failed(Status::from_errno("the mount at " + mountpoint + " does not answer").message());
@@ -204,6 +206,7 @@ void complete_start(const Options& options, const std::string& mountpoint, std::
     return;
   }
   device = root.st_dev;
+  death_watch.mounted(root.st_dev);
   const Status tuned = set_read_ahead(root.st_dev, options.read_ahead_bytes);
   // Before the log's first line: a process that goes into the background prints nothing on success.
   report.ready();
@@ -211,11 +214,12 @@ void complete_start(const Options& options, const std::string& mountpoint, std::
   if (!tuned.ok()) log_warning("the kernel's read-ahead stays as it is: {}", tuned.message());
 }
 
-void stop_invalidator(Operations& operations, dev_t device) {
-  if (!operations.invalidator().wait_until_idle(kInvalidatorPatience)) {
-    if (const Status status = abort_connection(device); !status.ok()) log_warning("{}", status.message());
-  }
-  operations.invalidator().stop();
+// No worker answers any more: a call of the invalidator's that waits for a READ ends with the connection
+// alone.
+void break_if_stuck(Operations& operations, dev_t device, const std::string& mountpoint) {
+  if (operations.invalidator().wait_until_idle(kInvalidatorPatience)) return;
+  if (const Status status = abort_connection(device, mountpoint); !status.ok())
+    log_warning("{}", status.message());
 }
 
 // The directory that becomes the mount's root.
@@ -246,7 +250,7 @@ LogOptions log_options(const Options& options) {
 }
 
 int serve_mount(const Options& options, const std::string& mountpoint, shm::Client& client,
-                StartReport& report) {
+                DeathWatch& death_watch, StartReport& report) {
   const Result<shm::InodeInfo> root = shown_root(options, client);
   if (!root.ok()) {
     report.failed(root.status().message());
@@ -264,12 +268,13 @@ int serve_mount(const Options& options, const std::string& mountpoint, shm::Clie
   operations.start(session.get());
   std::atomic<dev_t> device{0};
   SignalWatcher watcher(session.get(), mountpoint, device);
-  std::thread starter([&] { complete_start(options, mountpoint, device, watcher, report); });
+  std::thread starter([&] { complete_start(options, mountpoint, device, death_watch, watcher, report); });
   const int result = session.serve(options.threads);
   watcher.loop_ended();
   operations.end_waiting();
+  break_if_stuck(operations, device, mountpoint);
   session.unmount();
-  stop_invalidator(operations, device);
+  operations.invalidator().stop();
   starter.join();
   log_info("volume {} is unmounted", printable(options.volume));
   if (result < 0) log_error("the connection to the kernel failed with error {}", -result);
@@ -279,6 +284,11 @@ int serve_mount(const Options& options, const std::string& mountpoint, shm::Clie
 }  // namespace
 
 int run_session(const Options& options, const std::string& mountpoint, StartReport& report) {
+  Result<DeathWatch> death_watch = DeathWatch::start(mountpoint);
+  if (!death_watch.ok()) {
+    report.failed("cannot start the watcher of the mount's process: " + death_watch.status().message());
+    return kExitFailure;
+  }
   if (const Status status = init_log(log_options(options)); !status.ok()) {
     report.failed(status.message());
     return kExitFailure;
@@ -297,7 +307,7 @@ int run_session(const Options& options, const std::string& mountpoint, StartRepo
     report.failed(client.status().message());
     return kExitFailure;
   }
-  const int code = serve_mount(options, mountpoint, **client, report);
+  const int code = serve_mount(options, mountpoint, **client, *death_watch, report);
   if (report.reported()) return code;
   report.failed("the mount at " + mountpoint + " ended before it answered");
   return kExitFailure;

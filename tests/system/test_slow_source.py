@@ -143,3 +143,52 @@ class SlowSourceTest(SystemTest):
         self.assertLess(time.monotonic() - begin, 15)
         self.order("go")
         thread.join(60)
+
+    def test_a_mount_that_is_killed_while_it_waits_for_pages_to_be_dropped_ends(self):
+        """The kernel waits, inside a call of the mount's, for a page whose READ nobody will answer any more."""
+        name = "file"
+        (self.source / name).write_bytes(os.urandom(1 << 20) * 8)
+        self.settle()
+        self.start_both()
+        mount = self.mount("slow", attr_timeout=3, daemon_timeout=60)
+        with open(mount.path / name, "rb", buffering=0) as file:
+            file.read(4096)  # the kernel has pages of the file
+            self.order("delay 15000")
+            waiting = threading.Thread(target=self.read_at, args=(file.fileno(), 6 << 20))
+            waiting.start()
+            wait_until(lambda: self.status()["origin"]["in_flight"] > 0, 10, "a read waits for the source")
+            time.sleep(4)  # the source has seen the order; the attributes are old
+            self.order("go")
+            (self.source / name).write_bytes(b"another version")
+            looking = threading.Thread(target=self.look_at, args=(mount.path / name,))
+            looking.start()
+            wait_until(lambda: self.waits_in_kernel(mount.process.pid), 10, "the mount waits for the page")
+            mount.process.kill()
+            begin = time.monotonic()
+            mount.process.wait(15)
+            self.assertLess(time.monotonic() - begin, 5)
+            self.forget(mount.process)
+            waiting.join(10)
+            looking.join(10)
+            self.assertFalse(waiting.is_alive() or looking.is_alive())
+        self.verify_read(self.mount("slow"), passes=1)
+
+    def read_at(self, descriptor, offset):
+        try:
+            os.pread(descriptor, 4096, offset)
+        except OSError:
+            pass
+
+    def look_at(self, path):
+        try:
+            os.stat(path)
+        except OSError:
+            pass
+
+    def waits_in_kernel(self, pid):
+        """Whether a thread of the process is in an uninterruptible wait."""
+        for task in os.listdir(f"/proc/{pid}/task"):
+            with open(f"/proc/{pid}/task/{task}/stat", encoding="utf-8") as stat:
+                if stat.read().rpartition(") ")[2].startswith("D"):
+                    return True
+        return False

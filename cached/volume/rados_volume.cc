@@ -412,12 +412,24 @@ io::Task<InodeAnswer> RadosVolume::learn(Found directory, Entry entry) {
   co_return InodeAnswer{Outcome{}, *info};
 }
 
+void RadosVolume::learn_ahead(const Found& parent, uint64_t number) {
+  const NameStreams::Ahead ahead = parent.snapshot->name_streams.observe(parent.directory, number);
+  if (ahead.count == 0) return;
+  const auto learn_all = [](RadosVolume* self, Found directory, NameStreams::Ahead range) -> io::Task<void> {
+    (void)co_await self->list(directory, range.first, true, range.count);
+  };
+  home_.post([this, learn_all, parent, ahead] { io::spawn(learn_all(this, parent, ahead)); });
+}
+
 io::Task<InodeAnswer> RadosVolume::lookup_in(Found parent, std::string name) {
   if (!parent.outcome.ok()) co_return InodeAnswer{parent.outcome};
   if (parent.directory == 0) co_return InodeAnswer{Outcome{.error = ENOTDIR}};
   Result<std::optional<Entry>> entry = co_await parent.snapshot->reader->find(parent.directory, name);
   if (!entry.ok()) co_return InodeAnswer{failed(entry.status())};
-  if (entry->has_value()) co_return co_await learn(parent, std::move(**entry));
+  if (entry->has_value()) {
+    learn_ahead(parent, (*entry)->number);
+    co_return co_await learn(parent, std::move(**entry));
+  }
   names_.put_absent(options_.id, handle_of(parent), name, parent.validated_at_ns);
   co_return InodeAnswer{Outcome{.error = ENOENT}};
 }

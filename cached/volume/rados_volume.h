@@ -34,6 +34,7 @@
 #include "cached/origin/object_store.h"
 #include "cached/volume/dataset_reader.h"
 #include "cached/volume/lru_map.h"
+#include "cached/volume/name_streams.h"
 #include "cached/volume/rados_object.h"
 #include "cached/volume/volume.h"
 
@@ -108,6 +109,7 @@ class RadosVolume : public Volume {
       uint64_t generation = 0;
     };
     LruMap<uint64_t, Place> places{262'144};
+    NameStreams name_streams;
   };
   using SnapshotPointer = std::shared_ptr<Snapshot>;
   // The head on its way.
@@ -152,6 +154,9 @@ class RadosVolume : public Volume {
   // nothing up, is counted for the volume.
   DataSetMap::Place place_of(Snapshot& snapshot, uint64_t locator) const;
   io::Task<InodeAnswer> lookup_in(Found parent, std::string name);
+  // Enters what follows entry `number` of `parent` into the name table, if names are being looked up in their
+  // order; later, so that whoever asked for that one has the answer first.
+  void learn_ahead(const Found& parent, uint64_t number);
   io::Task<Result<std::vector<Xattr>>> xattrs_of(shm::Handle handle);
   io::Task<DirectoryAnswer> list(Found directory, uint64_t cookie, bool with_attributes,
                                  unsigned maximum_items);

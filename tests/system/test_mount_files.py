@@ -97,8 +97,12 @@ class MountFilesTest(SystemTest):
     def test_a_reader_of_the_access_log_waits_and_can_be_interrupted(self):
         mount = self.start()
         log = AccessLogReader(self, mount)
-        with open(f"/proc/{log.process.pid}/stat", encoding="ascii") as state:
-            self.assertEqual(state.read().rsplit(")", 1)[1].split()[0], "S")
+
+        def sleeps():
+            with open(f"/proc/{log.process.pid}/stat", encoding="ascii") as state:
+                return state.read().rsplit(")", 1)[1].split()[0] == "S"
+
+        wait_until(sleeps, 10, "it waits asleep")
         log.interrupt()
         # Nothing is held by it any more.
         os.listdir(mount.path)

@@ -154,6 +154,26 @@ TEST_F(RadosVolumeTest, ListsInPartsWithAttributes) {
   EXPECT_EQ(resolve("d/0").info.nlink, 2U);
 }
 
+TEST_F(RadosVolumeTest, LearnsNamesAheadOfLookupsInOrderAndOfNoOthers) {
+  const auto name_of = [](int number) { return "f" + std::to_string(1000 + number); };
+  for (int i = 0; i < 400; ++i) write("d/" + name_of(i), "x");
+  ASSERT_TRUE(import_tree().ok());
+  start();
+  const shm::Handle directory = resolve("d").info.handle;
+  const auto known = [&](int number) {
+    return run<bool>(
+        [&]() -> io::Task<bool> { co_return names_->find_name(7, directory, name_of(number)).has_value(); });
+  };
+  for (const int number : {300, 100, 200, 50}) lookup(directory, name_of(number));
+  for (const int number : {301, 101, 201, 51}) EXPECT_FALSE(known(number)) << number;
+  for (const int number : {10, 11, 12}) lookup(directory, name_of(number));
+  for (const int number : {13, 14, 20}) EXPECT_TRUE(known(number)) << number;
+  EXPECT_FALSE(known(21));
+  const auto record = names_->find_name(7, directory, name_of(15));
+  ASSERT_TRUE(record.has_value());
+  EXPECT_EQ(record->child, lookup(directory, name_of(15)).info.handle);
+}
+
 TEST_F(RadosVolumeTest, ReadsPackedAndLargeFilesAndHoles) {
   write("first", noise(70'001, 2));
   write("second", noise(300'000, 3));

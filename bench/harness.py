@@ -476,7 +476,7 @@ def add_options(parser):
                         help=f"turns for each case, at least {MINIMUM_RUNS} (default: the case's own number)")
     parser.add_argument("--build", type=pathlib.Path, help="take the programs below this directory and build nothing")
     parser.add_argument("--juicefs", metavar="BINARY", default=os.environ.get("CACHED_JUICEFS"),
-                        help="the JuiceFS client that the cases peer-juicefs-* measure (default: $CACHED_JUICEFS)")
+                        help="the JuiceFS client, with its Ceph store, of the cases peer-juicefs-* (default: $CACHED_JUICEFS)")
 
 
 def cases_named(parser, names):
@@ -494,7 +494,8 @@ def check_root(parser):
 
 def main():
     parser = argparse.ArgumentParser(prog="bench/run.sh", description="Measures cached against its floors.")
-    parser.add_argument("case", nargs="*", help="cases to run; peer-rclone and peer-juicefs are all cases of that peer")
+    parser.add_argument("case", nargs="*",
+                        help="cases to run; peer-rclone, peer-juicefs and peer-cephfuse are all cases of that peer")
     parser.add_argument("--all", action="store_true", help="run all cases")
     parser.add_argument("--list", action="store_true", help="name all cases, with what they measure and the target")
     add_options(parser)

@@ -77,7 +77,7 @@ Result<DeathWatch> DeathWatch::start(const std::string& mountpoint) {
   static_cast<void>(::chdir("/"));
   const int locked = pthread_mutex_lock(&shared->alive);
   if (locked == EOWNERDEAD && !ends_within(0, kEndPatienceMs)) {
-    const dev_t device = shared->device.load(std::memory_order_acquire);
+    const dev_t device = DeathWatch(shared).device();
     if (device != 0) static_cast<void>(abort_connection(device, mountpoint));
   }
   ::_exit(0);
@@ -85,6 +85,10 @@ Result<DeathWatch> DeathWatch::start(const std::string& mountpoint) {
 
 void DeathWatch::mounted(dev_t device) {
   shared_->device.store(device, std::memory_order_release);
+}
+
+dev_t DeathWatch::device() const {
+  return shared_->device.load(std::memory_order_acquire);
 }
 
 }  // namespace cached::mount

@@ -29,6 +29,8 @@ class DeathWatch {
   static Result<DeathWatch> start(const std::string& mountpoint);
   // Says which file system is mounted there; until then there is no connection to break. Any thread.
   void mounted(dev_t device);
+  // What mounted() said; 0 before. Any thread.
+  dev_t device() const;
 
  private:
   struct Shared;

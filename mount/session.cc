@@ -99,8 +99,11 @@ void block_signals() {
 // Ends the loop when a signal comes, and the process when the loop does not end.
 class SignalWatcher {
  public:
-  SignalWatcher(fuse_session* session, std::string mountpoint, const std::atomic<dev_t>& device)
-      : session_(session), mountpoint_(std::move(mountpoint)), device_(device), main_thread_(pthread_self()) {
+  SignalWatcher(fuse_session* session, std::string mountpoint, const DeathWatch& death_watch)
+      : session_(session),
+        mountpoint_(std::move(mountpoint)),
+        death_watch_(death_watch),
+        main_thread_(pthread_self()) {
     thread_ = std::thread([this] { watch(); });
   }
   ~SignalWatcher() {
@@ -136,14 +139,14 @@ class SignalWatcher {
 
   [[noreturn]] void end_by_force() {
     log_error("requests are still waiting for the daemon; breaking the connection");
-    static_cast<void>(abort_connection(device_, mountpoint_));
+    static_cast<void>(abort_connection(death_watch_.device(), mountpoint_));
     ::umount2(mountpoint_.c_str(), MNT_DETACH);
     std::_Exit(kExitFailure);
   }
 
   fuse_session* session_;
   const std::string mountpoint_;
-  const std::atomic<dev_t>& device_;
+  const DeathWatch& death_watch_;
   const pthread_t main_thread_;
   std::atomic<bool> finished_{false};
   std::thread thread_;
@@ -197,15 +200,14 @@ class FuseSession {
 };
 
 // Looks at the new mount until it answers, tunes it and reports. Runs while the loop serves.
-void complete_start(const Options& options, const std::string& mountpoint, std::atomic<dev_t>& device,
-                    DeathWatch& death_watch, SignalWatcher& watcher, StartReport& report) {
+void complete_start(const Options& options, const std::string& mountpoint, DeathWatch& death_watch,
+                    SignalWatcher& watcher, StartReport& report) {
   struct stat root {};
   if (::stat(mountpoint.c_str(), &root) != 0) {
     report.failed(Status::from_errno("the mount at " + mountpoint + " does not answer").message());
     watcher.request_end();
     return;
   }
-  device = root.st_dev;
   death_watch.mounted(root.st_dev);
   const Status tuned = set_read_ahead(root.st_dev, options.read_ahead_bytes);
   // Before the log's first line: a process that goes into the background prints nothing on success.
@@ -266,13 +268,12 @@ int serve_mount(const Options& options, const std::string& mountpoint, shm::Clie
   }
   note_mounted();
   operations.start(session.get());
-  std::atomic<dev_t> device{0};
-  SignalWatcher watcher(session.get(), mountpoint, device);
-  std::thread starter([&] { complete_start(options, mountpoint, device, death_watch, watcher, report); });
+  SignalWatcher watcher(session.get(), mountpoint, death_watch);
+  std::thread starter([&] { complete_start(options, mountpoint, death_watch, watcher, report); });
   const int result = session.serve(options.threads);
   watcher.loop_ended();
   operations.end_waiting();
-  break_if_stuck(operations, device, mountpoint);
+  break_if_stuck(operations, death_watch.device(), mountpoint);
   session.unmount();
   operations.invalidator().stop();
   starter.join();

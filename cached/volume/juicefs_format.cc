@@ -64,23 +64,28 @@ Status unsupported(const std::string& what) {
   return Status(ENOTSUP, what + "; cached cannot read such a volume");
 }
 
+// The value of `key`; null if it is not there or says nothing.
+const nlohmann::json* present(const nlohmann::json& json, const char* key) {
+  const auto found = json.find(key);
+  return found == json.end() || found->is_null() ? nullptr : &*found;
+}
+
 template <typename T>
 T value_of(const nlohmann::json& json, const char* key, T fallback) {
-  const auto found = json.find(key);
-  if (found == json.end() || found->is_null()) return fallback;
-  return found->get<T>();
+  const nlohmann::json* const value = present(json, key);
+  return value == nullptr ? fallback : value->get<T>();
 }
 
 // The whole number `key`, 0 if it is not there. A fraction or a number beyond 63 bits is none: nlohmann would
 // convert it all the same, with undefined behaviour or a wrong sign.
 Status read_number(const nlohmann::json& json, const char* key, int64_t* number) {
   *number = 0;
-  const auto found = json.find(key);
-  if (found == json.end() || found->is_null()) return Status();
+  const nlohmann::json* const value = present(json, key);
+  if (value == nullptr) return Status();
   const bool fits =
-      found->is_number_unsigned() ? found->get<uint64_t>() <= INT64_MAX : found->is_number_integer();
+      value->is_number_unsigned() ? value->get<uint64_t>() <= INT64_MAX : value->is_number_integer();
   if (!fits) return Status(EINVAL, std::string("its ") + key + " is no whole number");
-  *number = found->get<int64_t>();
+  *number = value->get<int64_t>();
   return Status();
 }
 

@@ -10,6 +10,7 @@
 // One thread.
 #pragma once
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 
@@ -42,8 +43,7 @@ class NameStreams {
     if (!goes_on) stream.window = 0;
     if (!goes_on || number >= stream.next) stream.next = number + 1;
     if (stream.run < kRun || number + 1 < stream.next) return {};
-    stream.window = stream.window == 0 ? kMinimumNamesAhead : stream.window * 2;
-    if (stream.window > kMaximumNamesAhead) stream.window = kMaximumNamesAhead;
+    stream.window = std::clamp(2 * stream.window, kMinimumNamesAhead, kMaximumNamesAhead);
     const Ahead ahead{.first = stream.next, .count = stream.window};
     stream.next += stream.window;
     return ahead;

@@ -264,8 +264,7 @@ class Bench:
         for path, size_bytes in devices:
             text += f'\n[[device]]\npath = "{path}"\nsize = "{size_bytes}"\n'
         for name, place in {"data": source, **more_sources}.items():
-            keys = {"name": name, **(place if isinstance(place, dict) else {"source": f"dir:{place}"})}
-            text += "\n[[volume]]\n" + "".join(f"{key} = {toml_value(value)}\n" for key, value in keys.items())
+            text += "\n" + volume_section(name, place if isinstance(place, dict) else {"source": f"dir:{place}"})
         (home / "cached.toml").write_text(text + sections)
         daemon = self.start_daemon(home)
         daemon.wait_until(daemon.devices_ready, "its devices were ready")
@@ -312,6 +311,12 @@ class Bench:
         return load_result(self.start_load(*arguments))
 
 
+def volume_section(name, keys):
+    """A [[volume]] of a configuration."""
+    values = {key: value if isinstance(value, int) else json.dumps(str(value)) for key, value in {"name": name, **keys}.items()}
+    return "[[volume]]\n" + "".join(f"{key} = {value}\n" for key, value in values.items())
+
+
 def output_of(command, timeout_s=None):
     """Runs a command to its end; returns what it wrote to stdout."""
     done = subprocess.run([str(part) for part in command], check=False, capture_output=True, text=True,
@@ -343,10 +348,6 @@ def mb_per_s(job):
 
 
 # The command ----------------------------------------------------------------------------------------------------------
-
-def toml_value(value):
-    return str(value) if isinstance(value, int) else json.dumps(str(value))
-
 
 def find_program(build, name):
     for path in sorted(build.rglob(name)):

@@ -126,20 +126,27 @@ def mount_1m(bench):
     return result
 
 
+def small_load(bench, path, file_list, *more):
+    """Opens, reads and closes the files of a list below `path`; returns the job."""
+    return bench.load("--workload=smallfiles", f"--filelist={file_list}", "--bs=128k", f"--directory={path}", *more)[0]
+
+
+def compare_random_order(bench, cached, floor, file_list):
+    """Small files in random order by one reader, through the mounts of both sides, kernel caches dropped."""
+    def measure(mount):
+        proc.drop_kernel_caches()
+        return small_load(bench, mount.path, file_list)["read"]["iops"]
+
+    return result_of(bench.case, "files/s", *in_turns(bench.runs(5), lambda: measure(cached), lambda: measure(floor)))
+
+
 def compare_small_files(bench, daemon, file_list, memory):
     """Small files of the daemon's volume in random order, all in its memory, against the null file system's."""
     mount = bench.mount(daemon)
     floor = bench.null_mount(file_list, memory)
-    load = ["--workload=smallfiles", f"--filelist={file_list}", "--bs=128k"]
-    bench.load(*load, f"--directory={mount.path}", "--numjobs=4")
-
-    def measure(path):
-        proc.drop_kernel_caches()
-        return bench.load(*load, f"--directory={path}")[0]["read"]["iops"]
-
+    small_load(bench, mount.path, file_list, "--numjobs=4")
     with daemon.all_from_memory():
-        cached, null = in_turns(bench.runs(5), lambda: measure(mount.path), lambda: measure(floor.path))
-    return result_of(bench.case, "files/s", cached, null)
+        return compare_random_order(bench, mount, floor, file_list)
 
 
 @case("mount-smallfiles", ">= 0.8")

@@ -10,7 +10,7 @@ import time
 import proc
 from data_sets import GIB, MIB, files_of
 from harness import BenchError, case, in_turns, mb_per_s, result_of
-from memory_cases import HOLDS_BIG, HOLDS_SMALL
+from memory_cases import HOLDS_BIG, HOLDS_SMALL, compare_random_order, small_load
 from peer_setup import CephFuse, Juicefs, Rclone
 from rados_setup import idle_daemon
 from ssd_read_cases import DATA_BYTES, SMALL_ARENA
@@ -65,19 +65,6 @@ def peer_ssd_128k(bench, make_peer):
 
 # Small files ----------------------------------------------------------------------------------------------------------
 
-def small_load(bench, path, file_list, *more):
-    return bench.load("--workload=smallfiles", f"--filelist={file_list}", "--bs=128k", f"--directory={path}", *more)[0]
-
-
-def compare_random_order(bench, sides, file_list):
-    """The small files in random order, by one reader."""
-    def measure(side):
-        proc.drop_kernel_caches()
-        return iops(small_load(bench, side.path, file_list))
-
-    return result_of(bench.case, "files/s", *in_turns(bench.runs(5), lambda: measure(sides[0]), lambda: measure(sides[1])))
-
-
 def peer_small_files(bench, make_peer):
     """20,000 small files in random order, that both have in memory."""
     source, file_list = bench.data("small")
@@ -87,7 +74,7 @@ def peer_small_files(bench, make_peer):
     for side in sides:
         small_load(bench, side.path, file_list, "--in-order")
     with daemon.all_from_memory():
-        return compare_random_order(bench, sides, file_list)
+        return compare_random_order(bench, *sides, file_list)
 
 
 def fill_with_small_files(bench, daemon, mount, file_list):
@@ -111,7 +98,7 @@ def peer_small_files_ssd(bench, make_peer):
     sides = [bench.mount(daemon), peer.mount(in_memory=False)]
     small_load(bench, sides[1].path, file_list, "--in-order")
     fill_with_small_files(bench, daemon, sides[0], file_list)
-    return compare_random_order(bench, sides, file_list)
+    return compare_random_order(bench, *sides, file_list)
 
 
 def peer_small_files_cold(bench, make_peer):
@@ -187,7 +174,7 @@ KINDS = {
     "4k-qd16": (">= 6", lambda bench, peer: peer_4k(bench, peer, 16),
                 "4 KiB random O_DIRECT reads, 16 in flight, all in memory: rate against {peer}'s"),
     "ssd-128k": (">= 3", peer_ssd_128k,
-                 "128 KiB random O_DIRECT reads, 16 in flight, from the SSD: MB/s against {peer}'s, its cache on the same disk"),
+                 "128 KiB random O_DIRECT reads, 16 in flight, from the SSD: MB/s against {peer}'s, cache on the same disk"),
     "smallfiles": (">= 3", peer_small_files,
                    "20,000 small files in random order from memory, kernel caches dropped: files/s against {peer}'s"),
     "smallfiles-ssd": (">= 4", peer_small_files_ssd,

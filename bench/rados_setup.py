@@ -14,7 +14,7 @@ import time
 
 import proc
 from data_sets import GIB, files_of, prepare_data
-from harness import REPOSITORY, BenchError, output_of
+from harness import REPOSITORY, BenchError, output_of, volume_section
 from ssd_setup import cpu_seconds
 
 SCRIPT = REPOSITORY / "scripts" / "ceph-cluster.sh"
@@ -79,8 +79,7 @@ class Cluster:
     def import_tree(self, directory, name):
         """The report of `cachedctl import`."""
         config = self.bench.new_path("import").with_suffix(".toml")
-        keys = "".join(f'{key} = "{value}"\n' for key, value in self.volume_keys(name).items())
-        config.write_text(f'[memory]\nsize = "64MiB"\n[[volume]]\nname = "{name}"\n{keys}')
+        config.write_text('[memory]\nsize = "64MiB"\n' + volume_section(name, self.volume_keys(name)))
         return json.loads(run([self.bench.program("cachedctl"), "import", directory, name, "--config", config, "--json"]))
 
 

@@ -106,7 +106,12 @@ free_port() {
 }
 
 write_conf() {
-  local fsid=$1 port=$2 size_bytes=$3
+  local fsid=$1 port=$2 size_bytes=$3 files
+  # Of every daemon; clients of whatever user read this configuration too.
+  files="admin socket = $DIR/\$name.asok
+log file = $DIR/\$name.log
+log to stderr = false
+run dir = $DIR"
   cat >"$DIR/ceph.conf" <<CONF
 [global]
 fsid = $fsid
@@ -132,10 +137,7 @@ crash dir = $DIR/crash
 keyring = $DIR/keyring
 
 [mon]
-admin socket = $DIR/\$name.asok
-log file = $DIR/\$name.log
-log to stderr = false
-run dir = $DIR
+$files
 mon data = $DIR/mon
 mon data avail crit = 1
 mon data avail warn = 1
@@ -144,18 +146,12 @@ mon allow pool delete = true
 paxos propose interval = 0.05
 
 [mds]
-admin socket = $DIR/\$name.asok
-log file = $DIR/\$name.log
-log to stderr = false
-run dir = $DIR
+$files
 mds data = $DIR/\$name
 keyring = $DIR/\$name/keyring
 
 [osd]
-admin socket = $DIR/\$name.asok
-log file = $DIR/\$name.log
-log to stderr = false
-run dir = $DIR
+$files
 osd data = $DIR/\$name
 keyring = $DIR/\$name/keyring
 osd objectstore = bluestore
@@ -219,12 +215,12 @@ make_cephfs() {
   quietly ceph_command osd pool create "$CEPHFS.meta" 8 8 replicated --size 1
   quietly ceph_command osd pool create "$CEPHFS.data" 8 8 replicated --size 1
   quietly ceph_command fs new "$CEPHFS" "$CEPHFS.meta" "$CEPHFS.data"
-  launch mds.a ceph-mds -i a
-  wait_for_mds
+  start_mds
 }
 
-# Waits until the metadata server serves.
-wait_for_mds() {
+# Returns when the metadata server serves.
+start_mds() {
+  launch mds.a ceph-mds -i a
   local deadline=$((SECONDS + START_TIMEOUT_S))
   until [[ "$(ceph_command mds stat 2>>"$DIR/start.log")" == *up:active* ]]; do
     (( SECONDS < deadline )) || { echo "the metadata server did not come up in $START_TIMEOUT_S s" >&2; return 1; }
@@ -253,7 +249,7 @@ bring_up_again() {
   for (( id = 0; id < OSDS; id++ )); do quietly ceph_command osd down "$id"; done
   for (( id = 0; id < OSDS; id++ )); do launch "osd.$id" ceph-osd -i "$id"; done
   wait_for_osds
-  [ ! -d "$DIR/mds.a" ] || { launch mds.a ceph-mds -i a; wait_for_mds; }
+  [ ! -d "$DIR/mds.a" ] || start_mds
 }
 
 bring_up() {

@@ -8,7 +8,7 @@ import signal
 import stat
 import unittest
 
-from harness import NOBODY, START_TIMEOUT_S, SystemTest, wait_until
+from harness import NOBODY, START_TIMEOUT_S, SystemTest, thread_states, wait_until
 
 LINE = re.compile(r"^\d{4}\.\d\d\.\d\d \d\d:\d\d:\d\d\.\d{6} \[uid:(\d+),gid:(\d+),pid:(\d+)\] (\w+) \((.*)\): (.+) "
                   r"<(\d+\.\d{6})>$")
@@ -97,12 +97,7 @@ class MountFilesTest(SystemTest):
     def test_a_reader_of_the_access_log_waits_and_can_be_interrupted(self):
         mount = self.start()
         log = AccessLogReader(self, mount)
-
-        def sleeps():
-            with open(f"/proc/{log.process.pid}/stat", encoding="ascii") as state:
-                return state.read().rsplit(")", 1)[1].split()[0] == "S"
-
-        wait_until(sleeps, 10, "it waits asleep")
+        wait_until(lambda: thread_states(log.process.pid) == ["S"], 10, "it waits asleep")
         log.interrupt()
         # Nothing is held by it any more.
         os.listdir(mount.path)

@@ -6,7 +6,7 @@ import subprocess
 import threading
 import time
 
-from harness import SystemTest, read_direct, regular_files, wait_until
+from harness import SystemTest, read_direct, regular_files, thread_states, wait_until
 
 
 class SlowSourceTest(SystemTest):
@@ -162,7 +162,7 @@ class SlowSourceTest(SystemTest):
             (self.source / name).write_bytes(b"another version")
             looking = threading.Thread(target=self.look_at, args=(mount.path / name,))
             looking.start()
-            wait_until(lambda: self.waits_in_kernel(mount.process.pid), 10, "the mount waits for the page")
+            wait_until(lambda: "D" in thread_states(mount.process.pid), 10, "the mount waits for the page")
             mount.process.kill()
             begin = time.monotonic()
             mount.process.wait(15)
@@ -184,11 +184,3 @@ class SlowSourceTest(SystemTest):
             os.stat(path)
         except OSError:
             pass
-
-    def waits_in_kernel(self, pid):
-        """Whether a thread of the process is in an uninterruptible wait."""
-        for task in os.listdir(f"/proc/{pid}/task"):
-            with open(f"/proc/{pid}/task/{task}/stat", encoding="utf-8") as stat:
-                if stat.read().rpartition(") ")[2].startswith("D"):
-                    return True
-        return False

@@ -95,6 +95,9 @@ class SlowSourceTest(SystemTest):
         self.assertLess(time.monotonic() - begin, 12)
         self.order("go")
         wait_until(lambda: self.reads(other_path), 30, "the file is read when the source answers again")
+        # What came late is a hit, which needs no daemon; the mount may still be attaching again.
+        uncached_path = self.first_file(mount, 2)
+        wait_until(lambda: self.reads(uncached_path), 30, "a file that nobody has read yet is read")
         self.verify_read(mount, passes=1)
 
     def reads(self, path):

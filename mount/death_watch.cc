@@ -1,5 +1,6 @@
 #include "mount/death_watch.h"
 
+#include <fcntl.h>
 #include <poll.h>
 #include <pthread.h>
 #include <signal.h>
@@ -30,13 +31,12 @@ static_assert(std::atomic<uint64_t>::is_always_lock_free, "it is shared between 
 // An ordinary end takes a process with many threads some milliseconds.
 constexpr int kEndPatienceMs = 1000;
 
-Status lock_robustly(pthread_mutex_t* mutex) {
+Status make_robust(pthread_mutex_t* mutex) {
   pthread_mutexattr_t attributes;
   pthread_mutexattr_init(&attributes);
   pthread_mutexattr_setpshared(&attributes, PTHREAD_PROCESS_SHARED);
   pthread_mutexattr_setrobust(&attributes, PTHREAD_MUTEX_ROBUST);
-  int error = pthread_mutex_init(mutex, &attributes);
-  if (error == 0) error = pthread_mutex_lock(mutex);
+  const int error = pthread_mutex_init(mutex, &attributes);
   pthread_mutexattr_destroy(&attributes);
   return error == 0 ? Status() : Status::from_errno(error, "a robust mutex in shared memory");
 }
@@ -49,6 +49,13 @@ bool ends_within(int pidfd, int limit_ms) {
 // A signal for the whole service or terminal is not for us: the process that we watch decides when to end.
 void ignore_signals() {
   for (const int signal : {SIGTERM, SIGINT, SIGHUP, SIGQUIT}) ::signal(signal, SIG_IGN);
+}
+
+// Until our parent has closed the pipe's other end, or died.
+void wait_for_end_of(int pipe) {
+  char byte;
+  while (::read(pipe, &byte, 1) < 0 && errno == EINTR) {
+  }
 }
 
 // Keeps only `fd`, as number 0: the others are our parent's, among them pipes whose end somebody waits for.
@@ -66,13 +73,24 @@ Result<DeathWatch> DeathWatch::start(const std::string& mountpoint) {
       ::mmap(nullptr, sizeof(Shared), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
   if (memory == MAP_FAILED) return Status::from_errno("mmap");
   Shared* const shared = new (memory) Shared;
-  CACHED_RETURN_IF_ERROR(lock_robustly(&shared->alive));
+  CACHED_RETURN_IF_ERROR(make_robust(&shared->alive));
+  int ends[2];
+  if (::pipe2(ends, O_CLOEXEC) != 0) return Status::from_errno("pipe2");
+  const UniqueFd locked_reader(ends[0]);
+  UniqueFd locked_writer(ends[1]);
   const pid_t child = ::fork();
   if (child < 0) return Status::from_errno("fork");
-  if (child > 0) return DeathWatch(shared);
+  if (child > 0) {
+    // Locked by us alone, after the fork: a mutex that the child inherits as locked is a double lock to TSan.
+    const int error = pthread_mutex_lock(&shared->alive);
+    if (error != 0) return Status::from_errno(error, "a robust mutex in shared memory");
+    return DeathWatch(shared);
+  }
 
   ::prctl(PR_SET_NAME, "cached-watch");
   ignore_signals();
+  locked_writer.reset();
+  wait_for_end_of(locked_reader.get());
   keep_only(pidfd.get());
   static_cast<void>(::chdir("/"));
   const int locked = pthread_mutex_lock(&shared->alive);

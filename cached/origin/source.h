@@ -51,7 +51,11 @@ struct OpenedObject {
   Outcome outcome;
   std::shared_ptr<ObjectReader> reader = nullptr;  // set if outcome.ok()
   uint16_t data_set = 0;                           // that the inode belongs to; 0: not told
+  bool files_follow = false;                       // files_ahead() is worth asking
 };
+
+// For whom an object is opened: who reads it now, or somebody who fetches it before it is read.
+enum class Opener : uint8_t { kReader, kAhead };
 
 // An object that is read after another one by who reads a tree in order.
 struct FollowingObject {
@@ -59,12 +63,24 @@ struct FollowingObject {
   uint64_t size = 0;
 };
 
+// A small file that is read after others by who reads a directory in order.
+struct FollowingFile {
+  shm::Handle handle;
+  shm::ObjectId object;
+  uint64_t size = 0;  // at least 1
+  uint16_t data_set = 0;
+};
+
 class Source {
  public:
   virtual ~Source() = default;
   // Opens `object`, which is the content of the inode `handle`. Called on any shard; ends on `reactor`, the
   // caller's.
-  virtual io::Task<OpenedObject> open(io::Reactor& reactor, shm::Handle handle, shm::ObjectId object) = 0;
+  virtual io::Task<OpenedObject> open(io::Reactor& reactor, shm::Handle handle, shm::ObjectId object,
+                                      Opener opener) = 0;
+  // Some of the files that follow `handle` in its directory, as open() said they do: open and known by name
+  // now. None: that was all for now. Called on any shard; ends on `reactor`, the caller's.
+  virtual io::Task<std::vector<FollowingFile>> files_ahead(io::Reactor& reactor, shm::Handle handle);
   // Up to `count` packs that follow the pack `object`, which holds the content of `handle`, in the order of
   // the tree; open() knows them for a while whatever the handle. None if the source cannot tell. Called on
   // any shard; ends on `reactor`, the caller's.
@@ -75,6 +91,10 @@ class Source {
 inline io::Task<std::vector<FollowingObject>> Source::following(io::Reactor&, shm::Handle, shm::ObjectId,
                                                                 unsigned) {
   co_return std::vector<FollowingObject>();
+}
+
+inline io::Task<std::vector<FollowingFile>> Source::files_ahead(io::Reactor&, shm::Handle) {
+  co_return std::vector<FollowingFile>();
 }
 
 }  // namespace cached::origin

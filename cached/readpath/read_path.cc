@@ -160,8 +160,10 @@ io::Task<ReadResult> ReadPath::read_from_tiers(ReadRequest request, ReadTier* ti
     std::vector<Need> needs = needs_of(request, false);
     if (!complete_needs(reader, &needs)) {
       *tier = ReadTier::kOrigin;
-      origin::OpenedObject opened = co_await request.source->open(reactor_, request.handle, request.object);
+      origin::OpenedObject opened =
+          co_await request.source->open(reactor_, request.handle, request.object, origin::Opener::kReader);
       if (!opened.outcome.ok()) co_return ReadResult{.outcome = opened.outcome};
+      if (opened.files_follow) io::spawn(look_ahead_in_directory(request));
       reader = std::move(opened.reader);
       if (opened.data_set != 0) request.data_set = opened.data_set;
       if (request.offset + request.length > reader->size())
@@ -189,7 +191,8 @@ io::Task<ReadResult> ReadPath::read_from_tiers(ReadRequest request, ReadTier* ti
   }
   *tier = ReadTier::kOrigin;
   if (!reader) {
-    origin::OpenedObject opened = co_await request.source->open(reactor_, request.handle, request.object);
+    origin::OpenedObject opened =
+        co_await request.source->open(reactor_, request.handle, request.object, origin::Opener::kReader);
     if (!opened.outcome.ok()) co_return ReadResult{.outcome = opened.outcome};
     reader = std::move(opened.reader);
   }
@@ -497,8 +500,25 @@ io::Task<void> ReadPath::look_ahead(ReadRequest request, PackStreams::Ahead ahea
   }
 }
 
+io::Task<void> ReadPath::look_ahead_in_directory(ReadRequest request) {
+  for (;;) {
+    const std::vector<origin::FollowingFile> files =
+        co_await request.source->files_ahead(reactor_, request.handle);
+    if (files.empty()) co_return;
+    for (const origin::FollowingFile& file : files) {
+      ReadRequest ahead = request;
+      ahead.handle = file.handle;
+      ahead.object = file.object;
+      ahead.data_set = file.data_set;
+      ahead.offset = 0;
+      ahead.length = static_cast<uint32_t>(std::min(file.size, shm::kExtentBytes));
+      send_ahead_(ahead, 0);
+    }
+  }
+}
+
 void ReadPath::read_ahead(const ReadRequest& request, unsigned window) {
-  streams_.announce(request.object, window);
+  if (window > 0) streams_.announce(request.object, window);
   io::spawn(prefetch(request));
 }
 
@@ -605,7 +625,8 @@ io::Task<FillResult> ReadPath::fill(ReadRequest request, bool keep) {
       continue;
     }
     if (!reader) {
-      origin::OpenedObject opened = co_await request.source->open(reactor_, request.handle, request.object);
+      origin::OpenedObject opened =
+          co_await request.source->open(reactor_, request.handle, request.object, origin::Opener::kAhead);
       result.outcome = opened.outcome;
       if (result.outcome.ok() && request.offset + request.length > opened.reader->size())
         result.outcome.error = EINVAL;
@@ -642,7 +663,8 @@ io::Task<void> ReadPath::prefetch(ReadRequest request) {
   }
   std::shared_ptr<origin::ObjectReader> reader;
   if (!complete_needs(reader, &needs)) {
-    origin::OpenedObject opened = co_await request.source->open(reactor_, request.handle, request.object);
+    origin::OpenedObject opened =
+        co_await request.source->open(reactor_, request.handle, request.object, origin::Opener::kAhead);
     if (!opened.outcome.ok() || request.offset >= opened.reader->size()) co_return;
     reader = std::move(opened.reader);
     if (opened.data_set != 0) request.data_set = opened.data_set;

@@ -139,10 +139,12 @@ class ReadPath {
   // Copies what `result` of `request` pinned into the request's buffer and gives the pins back: for a client
   // that has enough of them, and for callers that want the bytes in one place.
   void move_to_buffer(const ReadRequest& request, ReadResult* result);
-  // Called with packs that are to be fetched ahead of a stream, for read_ahead() on the shard that owns them.
+  // Called with packs and files that are to be fetched ahead of a stream, for read_ahead() on the shard that
+  // owns them.
   using SendAhead = std::function<void(const ReadRequest& request, unsigned window)>;
   void set_send_ahead(SendAhead send) { send_ahead_ = std::move(send); }
-  // Fetches a pack in the background, ahead of a stream that has `window` packs ahead of it.
+  // Fetches a pack in the background, ahead of a stream that has `window` packs ahead of it; 0: a file that
+  // is none.
   void read_ahead(const ReadRequest& request, unsigned window);
   // Brings what the request wants into the cache, whole blocks, behind all foreground reads, and waits for
   // it: for slots, for room in the SSDs' queue, for what is in flight. Unlike a hint it gives up only with an
@@ -253,6 +255,8 @@ class ReadPath {
   // Sees whether the read belongs to a stream through packs, and fetches ahead of it. `reader` may be null.
   void follow_stream(const ReadRequest& request, const origin::ObjectReader* reader);
   io::Task<void> look_ahead(ReadRequest request, PackStreams::Ahead ahead);
+  // Fetches the files that follow that of the request in its directory, as far as its source names them.
+  io::Task<void> look_ahead_in_directory(ReadRequest request);
   io::Task<ReadResult> read_into_buffer(const ReadRequest& request,
                                         std::shared_ptr<origin::ObjectReader> reader);
   void give_back(std::vector<memory_tier::SlotId>* slots);

@@ -214,7 +214,8 @@ class WarmRun {
   // evicted. On the owner's thread.
   io::Task<Status> verify(Shard& owner, readpath::ReadRequest whole) {
     const uint64_t end = whole.offset + whole.length;
-    origin::OpenedObject opened = co_await whole.source->open(owner.reactor(), whole.handle, whole.object);
+    origin::OpenedObject opened =
+        co_await whole.source->open(owner.reactor(), whole.handle, whole.object, origin::Opener::kAhead);
     if (!opened.outcome.ok()) co_return Status(opened.outcome.error, why(opened.outcome));
     constexpr uint64_t kBufferBytes = shm::kMaximumReadBytes + shm::kReadBufferSlackBytes;
     Result<ssd_tier::AlignedBuffer> from_origin = ssd_tier::AlignedBuffer::allocate(kBufferBytes);

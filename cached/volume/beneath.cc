@@ -102,6 +102,33 @@ shm::Handle generation_of(const IdentityKey& key, int fd, const struct statx& at
   return generation;
 }
 
+// Bytes of the names of its attributes; -1 with errno. A descriptor that is only a place needs the way by
+// /proc.
+ssize_t list_xattrs_of(int fd) {
+  const ssize_t bytes = ::flistxattr(fd, nullptr, 0);
+  return bytes < 0 && errno == EBADF ? ::listxattr(proc_path(fd).c_str(), nullptr, 0) : bytes;
+}
+
+constexpr size_t kEntryBufferBytes = 32 * 1024;
+
+// Gives `take` the entries of a directory from where `fd` stands, without "." and "..", until it returns
+// false. Whether the end was reached. `buffer_bytes`: to read at once, about.
+Result<bool> for_each_entry(int fd, size_t buffer_bytes, const std::function<bool(const dirent64&)>& take) {
+  alignas(dirent64) char buffer[kEntryBufferBytes];
+  const size_t read_bytes = std::clamp(buffer_bytes, sizeof buffer / 32, sizeof buffer);
+  for (;;) {
+    const ssize_t length = ::getdents64(fd, buffer, read_bytes);
+    if (length < 0) return Status::from_errno("getdents64");
+    if (length == 0) return true;
+    for (ssize_t at = 0; at < length;) {
+      const auto& entry = *reinterpret_cast<const dirent64*>(buffer + at);
+      at += entry.d_reclen;
+      const std::string_view name(entry.d_name);
+      if (name != "." && name != ".." && !take(entry)) return false;
+    }
+  }
+}
+
 // Whether /proc/self/mountinfo calls the file system of `device` one of our mounts.
 bool is_own_mount(uint64_t device_major, uint64_t device_minor) {
   std::ifstream mounts("/proc/self/mountinfo");
@@ -230,7 +257,7 @@ FoundInode Beneath::inspect(int fd) const {
   std::memcpy(&found.file_system_id, &file_system.f_fsid, sizeof found.file_system_id);
   if (found.file_system_id == 0) found.file_system_id = found.version.device;
   found.generation = generation_of(key_, fd, attributes);
-  if (::listxattr(proc_path(fd).c_str(), nullptr, 0) == 0) found.info.flags |= shm::kInodeNoXattrs;
+  if (list_xattrs_of(fd) == 0) found.info.flags |= shm::kInodeNoXattrs;
 
   HashInput input;
   input.add(found.file_system_id);
@@ -275,26 +302,47 @@ Result<UniqueFd> Beneath::open_known(const std::string& path, const shm::Handle&
   return fd;
 }
 
-Result<std::shared_ptr<origin::OpenFile>> Beneath::open_file(const std::string& path,
-                                                             const shm::Handle& handle) const {
+std::shared_ptr<origin::OpenFile> Beneath::open_to_read(int directory, const std::string& path) const {
   auto file = std::make_shared<origin::OpenFile>();
   // O_NONBLOCK: a fifo that took the file's place must not hold us. O_NOATIME: reading through the cache
   // leaves the source as it is, where we may ask for that.
   constexpr int kFlags = O_RDONLY | O_NONBLOCK;
   for (const int extra : {O_DIRECT | O_NOATIME, O_DIRECT, O_NOATIME, 0}) {
-    file->fd = open_below_root(path, kFlags | extra);
+    file->fd = open_at(directory, path, kFlags | extra);
     file->direct = (extra & O_DIRECT) != 0;
     if (file->fd.valid() || (errno != EINVAL && errno != EPERM)) break;
   }
+  struct statfs file_system {};
+  file->local = file->fd.valid() && ::fstatfs(file->fd.get(), &file_system) == 0 &&
+                is_local_file_system(static_cast<uint64_t>(file_system.f_type));
+  return file;
+}
+
+Result<std::shared_ptr<origin::OpenFile>> Beneath::open_file(const std::string& path,
+                                                             const shm::Handle& handle) const {
+  const int root = root_fd();
+  if (root < 0) return Status::from_errno("cannot open " + path);
+  std::shared_ptr<origin::OpenFile> file = open_to_read(root, path);
   if (!file->fd.valid()) return Status::from_errno("cannot open " + path);
   const FoundInode found = inspect(file->fd.get());
   if (found.error != 0) return Status::from_errno(found.error, "cannot inspect " + path);
   if (!(found.handle == handle) || !S_ISREG(found.info.mode))
     return Status(ESTALE, path + " is another inode now");
-  struct statfs file_system {};
-  file->local = ::fstatfs(file->fd.get(), &file_system) == 0 &&
-                is_local_file_system(static_cast<uint64_t>(file_system.f_type));
   return file;
+}
+
+std::vector<Beneath::OpenedChild> Beneath::open_children(const std::string& path, const shm::Handle& handle,
+                                                         const std::vector<std::string>& names) const {
+  std::vector<OpenedChild> children;
+  const Result<UniqueFd> directory = open_known(path, handle);
+  if (!directory.ok()) return children;
+  for (const std::string& name : names) {
+    OpenedChild child{name, {}, open_to_read(directory->get(), name)};
+    if (!child.file->fd.valid()) continue;
+    child.inode = inspect(child.file->fd.get());
+    if (child.inode.error == 0 && S_ISREG(child.inode.info.mode)) children.push_back(std::move(child));
+  }
+  return children;
 }
 
 Result<std::string> Beneath::read_link(const std::string& path, const shm::Handle& handle) const {
@@ -328,42 +376,57 @@ Result<std::string> Beneath::list_xattrs(const std::string& path, const shm::Han
   return names;
 }
 
-Result<Beneath::Listing> Beneath::list(const std::string& path, const shm::Handle& handle, uint64_t cookie,
-                                       bool with_attributes, unsigned maximum_entries) const {
-  const UniqueFd fd = open_below_root(path, O_RDONLY | O_DIRECTORY);
+Result<UniqueFd> Beneath::open_to_list(const std::string& path, const shm::Handle& handle) const {
+  UniqueFd fd = open_below_root(path, O_RDONLY | O_DIRECTORY);
   if (!fd.valid()) return Status::from_errno("cannot open the directory " + path);
   const FoundInode self = inspect(fd.get());
   if (self.error != 0) return Status::from_errno(self.error, "cannot inspect " + path);
   if (!(self.handle == handle)) return Status(ESTALE, path + " is another inode now");
-  if (cookie != 0 && ::lseek(fd.get(), static_cast<off_t>(cookie), SEEK_SET) < 0) {
+  return fd;
+}
+
+Result<Beneath::Listing> Beneath::list(const std::string& path, const shm::Handle& handle, uint64_t cookie,
+                                       bool with_attributes, unsigned maximum_entries) const {
+  const Result<UniqueFd> fd = open_to_list(path, handle);
+  if (!fd.ok()) return fd.status();
+  if (cookie != 0 && ::lseek(fd->get(), static_cast<off_t>(cookie), SEEK_SET) < 0) {
     return Status::from_errno("cannot continue the listing of " + path);
   }
   Listing listing;
   // Entries that the kernel writes out beyond those wanted are read again by the next call.
-  alignas(dirent64) char buffer[32 * 1024];
   constexpr size_t kUsualEntryBytes = 64;
-  const size_t buffer_bytes =
-      std::clamp(maximum_entries * kUsualEntryBytes, sizeof buffer / 32, sizeof buffer);
-  while (listing.entries.size() < maximum_entries) {
-    const ssize_t length = ::getdents64(fd.get(), buffer, buffer_bytes);
-    if (length < 0) return Status::from_errno("cannot list " + path);
-    listing.end = length == 0;
-    if (listing.end) break;
-    for (ssize_t at = 0; at < length && listing.entries.size() < maximum_entries;) {
-      const auto* const entry = reinterpret_cast<const dirent64*>(buffer + at);
-      at += entry->d_reclen;
-      const std::string_view name(entry->d_name);
-      if (name == "." || name == "..") continue;
-      Entry item{std::string(name), entry->d_ino, static_cast<uint64_t>(entry->d_off), entry->d_type, {}};
-      item.inode.error = ENODATA;
-      if (with_attributes) {
-        const UniqueFd child = open_at(fd.get(), item.name, O_PATH);
-        item.inode = child.valid() ? inspect(child.get()) : FoundInode{.error = errno};
-      }
-      listing.entries.push_back(std::move(item));
+  const auto take = [&](const dirent64& entry) {
+    Entry item{entry.d_name, entry.d_ino, static_cast<uint64_t>(entry.d_off), entry.d_type, {}};
+    item.inode.error = ENODATA;
+    if (with_attributes) {
+      const UniqueFd child = open_at(fd->get(), item.name, O_PATH);
+      item.inode = child.valid() ? inspect(child.get()) : FoundInode{.error = errno};
     }
-  }
+    listing.entries.push_back(std::move(item));
+    return listing.entries.size() < maximum_entries;
+  };
+  const Result<bool> end = for_each_entry(fd->get(), maximum_entries * kUsualEntryBytes, take);
+  if (!end.ok()) return end.status().with_context("cannot list " + path);
+  listing.end = *end;
   return listing;
+}
+
+Result<std::vector<std::string>> Beneath::file_names(const std::string& path, const shm::Handle& handle,
+                                                     uint64_t maximum_bytes) const {
+  const Result<UniqueFd> fd = open_to_list(path, handle);
+  if (!fd.ok()) return fd.status();
+  std::vector<std::string> names;
+  uint64_t bytes = 0;
+  const auto take = [&](const dirent64& entry) {
+    if (entry.d_type != DT_REG) return true;
+    names.emplace_back(entry.d_name);
+    bytes += names.back().size();
+    return bytes <= maximum_bytes;
+  };
+  const Result<bool> end = for_each_entry(fd->get(), kEntryBufferBytes, take);
+  if (!end.ok()) return end.status().with_context("cannot list " + path);
+  if (!*end) return Status(E2BIG, path + " has too many files");
+  return names;
 }
 
 shm::ObjectId Beneath::object_id(const FoundInode& inode, uint64_t nonce) const {

@@ -70,6 +70,16 @@ class Beneath {
   // Opens the regular file at `path`, which must be `handle`, for reading. errno, ESTALE.
   Result<std::shared_ptr<origin::OpenFile>> open_file(const std::string& path,
                                                       const shm::Handle& handle) const;
+  // A child that open_children() opened.
+  struct OpenedChild {
+    std::string name;
+    FoundInode inode;
+    std::shared_ptr<origin::OpenFile> file;
+  };
+  // Opens those of `names` in the directory at `path`, which must be `handle`, that are regular files and can
+  // be opened. None where the directory is another one.
+  std::vector<OpenedChild> open_children(const std::string& path, const shm::Handle& handle,
+                                         const std::vector<std::string>& names) const;
   Result<std::string> read_link(const std::string& path, const shm::Handle& handle) const;
   Result<std::string> get_xattr(const std::string& path, const shm::Handle& handle,
                                 const std::string& name) const;
@@ -88,6 +98,10 @@ class Beneath {
   };
   Result<Listing> list(const std::string& path, const shm::Handle& handle, uint64_t cookie,
                        bool with_attributes, unsigned maximum_entries) const;
+  // The names of the directory's regular files as it lists them, as far as it tells what is one; E2BIG if
+  // they have more than `maximum_bytes` together.
+  Result<std::vector<std::string>> file_names(const std::string& path, const shm::Handle& handle,
+                                              uint64_t maximum_bytes) const;
 
   // The object id of a version of a file: deterministic, or made unique by `nonce` if that is not 0.
   shm::ObjectId object_id(const FoundInode& inode, uint64_t nonce) const;
@@ -112,6 +126,10 @@ class Beneath {
   Beneath(std::shared_ptr<Root> root, const IdentityKey& key) : root_(std::move(root)), key_(key) {}
   UniqueFd open_below_root(const std::string& path, int flags) const;
   UniqueFd open_at(int directory, const std::string& path, int flags) const;
+  // Opens for reading what is expected to be a regular file. Invalid with errno.
+  std::shared_ptr<origin::OpenFile> open_to_read(int directory, const std::string& path) const;
+  // The open directory, which must be `handle`.
+  Result<UniqueFd> open_to_list(const std::string& path, const shm::Handle& handle) const;
   // Opens `path` as O_PATH and checks that it is `handle`. errno, ESTALE.
   Result<UniqueFd> open_known(const std::string& path, const shm::Handle& handle) const;
   bool allowed_file_system(uint64_t type, uint64_t device) const;

@@ -10,6 +10,9 @@
 // all of these, so it gets an id with a nonce, which is given for half a second and then never again: what is
 // cached under it is found only by who asked within that time. ctime decides, since users cannot set it.
 //
+// Files that are read in the order of their directory (file_streams.h) are opened before they are asked for,
+// many in one visit to the pool, and their blocks fetched by the read path.
+//
 // A file that is open here and was unlinked or replaced since is still read through its descriptor, as POSIX
 // has it, for as long as the descriptor is kept.
 #pragma once
@@ -23,6 +26,7 @@
 #include "cached/io/blocking_pool.h"
 #include "cached/memory_tier/name_table.h"
 #include "cached/volume/beneath.h"
+#include "cached/volume/file_streams.h"
 #include "cached/volume/lru_map.h"
 #include "cached/volume/tree_counter.h"
 #include "cached/volume/volume.h"
@@ -50,7 +54,9 @@ class DirVolume : public Volume {
                                            bool with_attributes, unsigned maximum_items) override;
   io::Task<StatisticsAnswer> statistics(io::Reactor& caller) override;
   shm::VolumeStatistics known_statistics() const override { return counter_.known(); }
-  io::Task<origin::OpenedObject> open(io::Reactor& caller, shm::Handle handle, shm::ObjectId object) override;
+  io::Task<origin::OpenedObject> open(io::Reactor& caller, shm::Handle handle, shm::ObjectId object,
+                                      origin::Opener opener) override;
+  io::Task<std::vector<origin::FollowingFile>> files_ahead(io::Reactor& caller, shm::Handle handle) override;
   const origin::OriginCounters& origin_counters() const override { return origin_counters_; }
   TreeTotals tree_totals(const std::string& path) override;
 
@@ -85,6 +91,11 @@ class DirVolume : public Volume {
   // Gives `node` the object id of what was found; `before` is what is on record for the inode, or null.
   void choose_object(const FoundInode& found, const Node* before, Node* node) const;
   io::Task<InodeAnswer> refresh(shm::Handle handle);
+  // Lists the files of a directory whose order its stream wants.
+  io::Task<void> learn_order(shm::Handle directory, std::string path);
+  // Takes in what was opened ahead of a stream. Returns what is worth fetching of it.
+  std::vector<origin::FollowingFile> take_in(std::vector<Beneath::OpenedChild> children,
+                                             const shm::Handle& directory);
   // A read found another version than the one on record: looks again, so that the name table tells it to
   // everybody.
   io::Task<void> forget_version(shm::Handle handle);
@@ -98,6 +109,7 @@ class DirVolume : public Volume {
   memory_tier::NameTable& names_;
   LruMap<shm::Handle, Node> nodes_;
   LruMap<shm::Handle, std::shared_ptr<origin::OpenFile>> open_files_;
+  FileStreams streams_;
   TreeCounter counter_;
   // Of directories that were asked for. The counter goes before the descriptor that it walks.
   struct CountedDirectory {

@@ -667,7 +667,7 @@ io::Task<Outcome> JuicefsVolume::missing_block(io::Reactor& reactor, shm::Handle
 }
 
 io::Task<origin::OpenedObject> JuicefsVolume::open(io::Reactor& caller, shm::Handle handle,
-                                                   shm::ObjectId object) {
+                                                   shm::ObjectId object, origin::Opener) {
   const Result<juicefs::SliceName> slice = juicefs::slice_of_object(object);
   if (!slice.ok()) co_return origin::OpenedObject{changed()};
   std::shared_ptr<JuicefsObject::Context> opened = context();

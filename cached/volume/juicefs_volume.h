@@ -75,7 +75,8 @@ class JuicefsVolume : public Volume, public MissingBlocks {
                                uint64_t offset) override;
   io::Task<StatisticsAnswer> statistics(io::Reactor& caller) override;
   shm::VolumeStatistics known_statistics() const override;
-  io::Task<origin::OpenedObject> open(io::Reactor& caller, shm::Handle handle, shm::ObjectId object) override;
+  io::Task<origin::OpenedObject> open(io::Reactor& caller, shm::Handle handle, shm::ObjectId object,
+                                      origin::Opener opener) override;
   const origin::OriginCounters& origin_counters() const override { return origin_counters_; }
   // Why the volume cannot be used, one line; empty when it can. Any thread.
   std::string trouble() override;

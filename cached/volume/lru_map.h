@@ -35,6 +35,9 @@ class LruMap {
     return &entries_.front().second;
   }
 
+  // Key and value of what was used longest ago; null if it is empty.
+  std::pair<Key, Value>* oldest() { return entries_.empty() ? nullptr : &entries_.back(); }
+
   void erase(const Key& key) {
     const auto found = index_.find(key);
     if (found == index_.end()) return;

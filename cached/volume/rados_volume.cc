@@ -610,7 +610,7 @@ TreeTotals RadosVolume::tree_totals(const std::string& path) {
 // Objects. ----------------------------------------------------------------------------------------------
 
 io::Task<origin::OpenedObject> RadosVolume::open(io::Reactor& caller, shm::Handle handle,
-                                                 shm::ObjectId object) {
+                                                 shm::ObjectId object, origin::Opener) {
   co_await home_.hop();
   origin::OpenedObject opened = co_await open_here(handle, object);
   co_await caller.hop();

@@ -80,7 +80,8 @@ class RadosVolume : public Volume {
                                            bool with_attributes, unsigned maximum_items) override;
   io::Task<StatisticsAnswer> statistics(io::Reactor& caller) override;
   shm::VolumeStatistics known_statistics() const override;
-  io::Task<origin::OpenedObject> open(io::Reactor& caller, shm::Handle handle, shm::ObjectId object) override;
+  io::Task<origin::OpenedObject> open(io::Reactor& caller, shm::Handle handle, shm::ObjectId object,
+                                      origin::Opener opener) override;
   io::Task<std::vector<origin::FollowingObject>> following(io::Reactor& caller, shm::Handle handle,
                                                            shm::ObjectId object, unsigned count) override;
   const origin::OriginCounters& origin_counters() const override { return origin_counters_; }

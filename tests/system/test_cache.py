@@ -40,6 +40,31 @@ class CacheTest(SystemTest):
         self.assertEqual(after["origin"]["reads"], before["origin"]["reads"])
         self.assertGreaterEqual(after["clients"]["hit_bytes"] - before["clients"]["hit_bytes"], data_bytes)
 
+    def test_files_read_in_order_are_fetched_before_they_are_asked_for(self):
+        data_bytes = self.make_tree(small=600, dirs=3, large=0)
+        self.settle()
+        self.start_daemon()
+        mount = self.mount()
+        self.verify_read(mount, threads=1, passes=1, order="listed", mode="pread,whole")
+        mount.unmount()
+        status = self.status()
+        self.assertLess(status["clients"]["misses"], 100)  # of 600 files
+        self.assertLess(status["clients"]["lookups"] - status["clients"]["lookup_hits"], 150)
+        self.assertLessEqual(status["origin"]["read_bytes"], data_bytes * 1.01)
+
+    def test_files_read_at_random_are_not_fetched_for_nothing(self):
+        self.make_tree(small=600, dirs=3, large=0)
+        self.settle()
+        self.start_daemon()
+        mount = self.mount()
+        files = sorted(regular_files(mount.path))
+        random.Random(5).shuffle(files)
+        read_bytes = 0
+        for path in files[:60]:
+            with open(path, "rb") as file:
+                read_bytes += len(file.read())
+        self.assertLess(self.status()["origin"]["prefetch_bytes"], 0.5 * read_bytes)
+
     def test_eight_cold_mounts_cost_one_fetch_and_one_copy(self):
         data_bytes = self.make_tree(small=300, large=4, large_size="16MiB")
         self.settle()

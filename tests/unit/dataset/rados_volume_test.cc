@@ -86,7 +86,8 @@ class RadosVolumeTest : public DatasetTest {
     return run<Data>([&] { return read_task(info, info.layout_base + offset, length); });
   }
   io::Task<Data> read_task(shm::InodeInfo info, uint64_t offset, uint64_t length) {
-    origin::OpenedObject opened = co_await rados_->open(*reactor_, info.handle, info.object);
+    origin::OpenedObject opened =
+        co_await rados_->open(*reactor_, info.handle, info.object, origin::Opener::kReader);
     if (!opened.outcome.ok()) co_return Data{opened.outcome, ""};
     std::string bytes(length, '?');
     std::vector<iovec> iovecs{{bytes.data(), bytes.size() / 2},

@@ -34,7 +34,8 @@ class ScriptedSource : public origin::Source {
 
   void release_one() { reads[released++]->proceed.set(); }
 
-  io::Task<origin::OpenedObject> open(io::Reactor&, shm::Handle, shm::ObjectId object) override {
+  io::Task<origin::OpenedObject> open(io::Reactor&, shm::Handle, shm::ObjectId object,
+                                      origin::Opener) override {
     ++opens;
     if (!open_outcome.ok()) co_return origin::OpenedObject{open_outcome};
     co_return origin::OpenedObject{{}, std::make_shared<Reader>(*this, object)};

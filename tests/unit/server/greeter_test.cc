@@ -47,7 +47,9 @@ class GatedVolume : public volume::Volume {
   io::Task<StatisticsAnswer> statistics(io::Reactor&) override { std::abort(); }
   shm::VolumeStatistics known_statistics() const override { return {}; }
   const origin::OriginCounters& origin_counters() const override { return counters_; }
-  io::Task<origin::OpenedObject> open(io::Reactor&, shm::Handle, shm::ObjectId) override { std::abort(); }
+  io::Task<origin::OpenedObject> open(io::Reactor&, shm::Handle, shm::ObjectId, origin::Opener) override {
+    std::abort();
+  }
 
  private:
   const std::string name_;

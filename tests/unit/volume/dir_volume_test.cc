@@ -8,6 +8,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <filesystem>
 #include <fstream>
 #include <future>
@@ -89,8 +90,8 @@ class DirVolumeTest : public testing::Test {
   // Reads the first bytes of a file as the object that `info` names.
   std::pair<Outcome, std::string> read(const shm::InodeInfo& info) {
     alignas(4096) static std::byte buffer[4096];
-    const origin::OpenedObject opened =
-        run<origin::OpenedObject>([&] { return volume_->open(*reactor_, info.handle, info.object); });
+    const origin::OpenedObject opened = run<origin::OpenedObject>(
+        [&] { return volume_->open(*reactor_, info.handle, info.object, origin::Opener::kReader); });
     if (!opened.outcome.ok()) return {opened.outcome, ""};
     const Outcome outcome = run<Outcome>([&] {
       return opened.reader->read(*reactor_, 0, info.size, {{buffer, sizeof buffer}});
@@ -262,8 +263,9 @@ TEST_F(DirVolumeTest, ReadingLeavesNothingInTheKernelsPageCache) {
   const int fd = ::open((base_ / "root/large").c_str(), O_RDONLY);
   ::posix_fadvise(fd, 0, 0, POSIX_FADV_DONTNEED);
   const InodeAnswer found = lookup(root_, "large");
-  const origin::OpenedObject opened = run<origin::OpenedObject>(
-      [&] { return volume_->open(*reactor_, found.info.handle, found.info.object); });
+  const origin::OpenedObject opened = run<origin::OpenedObject>([&] {
+    return volume_->open(*reactor_, found.info.handle, found.info.object, origin::Opener::kReader);
+  });
   void* const buffer = ::aligned_alloc(4096, text.size());
   const Outcome outcome = run<Outcome>([&] {
     return opened.reader->read(*reactor_, 0, text.size(), {{buffer, text.size()}});
@@ -277,6 +279,92 @@ TEST_F(DirVolumeTest, ReadingLeavesNothingInTheKernelsPageCache) {
   ::munmap(map, text.size());
   ::close(fd);
   ::free(buffer);
+}
+
+class FilesInOrderTest : public DirVolumeTest {
+ protected:
+  static constexpr unsigned kFiles = 40;
+  static std::string name_of(unsigned number) { return "f" + std::to_string(100 + number); }
+
+  void SetUp() override {
+    DirVolumeTest::SetUp();
+    for (unsigned number = 0; number < kFiles; ++number)
+      write("root/" + name_of(number), "content of " + name_of(number));
+  }
+  std::vector<origin::FollowingFile> files_ahead(const shm::Handle& handle) {
+    return run<std::vector<origin::FollowingFile>>([&] { return volume_->files_ahead(*reactor_, handle); });
+  }
+  origin::OpenedObject open(const shm::InodeInfo& info, origin::Opener opener) {
+    return run<origin::OpenedObject>(
+        [&] { return volume_->open(*reactor_, info.handle, info.object, opener); });
+  }
+  // Reads from the first file on until the volume says that files follow. The last one read.
+  shm::InodeInfo read_until_files_follow() {
+    for (unsigned number = 0; number < kFiles; ++number) {
+      const shm::InodeInfo info = lookup(root_, name_of(number)).info;
+      if (open(info, origin::Opener::kReader).files_follow) return info;
+    }
+    ADD_FAILURE() << "no file follows";
+    return {};
+  }
+  bool is_named(const std::string& name) {
+    bool named = false;
+    run<int>([&]() -> io::Task<int> {
+      named = names_->find_name(1, root_, name).has_value();
+      co_return 0;
+    });
+    return named;
+  }
+};
+
+TEST_F(FilesInOrderTest, ThoseThatFollowAreNamedAndOpen) {
+  const shm::InodeInfo last = read_until_files_follow();
+  const std::vector<origin::FollowingFile> files = files_ahead(last.handle);
+  ASSERT_FALSE(files.empty());
+  EXPECT_TRUE(is_named(name_of(5)));
+  const shm::InodeInfo info = lookup(root_, name_of(5)).info;
+  const auto found = std::ranges::find(files, info.object, &origin::FollowingFile::object);
+  ASSERT_NE(found, files.end());
+  EXPECT_EQ(found->size, info.size);
+  EXPECT_EQ(read(info).second, "content of " + name_of(5));
+}
+
+TEST_F(FilesInOrderTest, ThoseThatWereTakenOnceAreNotTakenAgain) {
+  const shm::InodeInfo last = read_until_files_follow();
+  std::set<std::string> objects;
+  size_t files = 0;
+  for (;;) {
+    const std::vector<origin::FollowingFile> some = files_ahead(last.handle);
+    if (some.empty()) break;
+    files += some.size();
+    for (const origin::FollowingFile& file : some) objects.insert(std::to_string(file.object.low));
+  }
+  EXPECT_EQ(files, FileStreams::kShortestWindow);
+  EXPECT_EQ(objects.size(), files);
+}
+
+TEST_F(FilesInOrderTest, WhatIsOpenedAheadIsNoSignOfAReader) {
+  for (unsigned number = 0; number < kFiles; ++number) {
+    const shm::InodeInfo info = lookup(root_, name_of(number)).info;
+    EXPECT_FALSE(open(info, origin::Opener::kAhead).files_follow);
+  }
+}
+
+TEST_F(FilesInOrderTest, OneThatIsNoRegularFileAnyMoreIsPassedOver) {
+  const shm::InodeInfo last = read_until_files_follow();
+  fs::remove(base_ / "root" / name_of(4));
+  ASSERT_EQ(::mkfifo((base_ / "root" / name_of(4)).c_str(), 0600), 0);
+  fs::remove(base_ / "root" / name_of(5));
+  fs::remove(base_ / "root" / name_of(6));
+  fs::create_symlink("/etc/passwd", base_ / "root" / name_of(6));
+  const std::vector<origin::FollowingFile> files = files_ahead(last.handle);
+  ASSERT_FALSE(files.empty());
+  for (const unsigned number : {4, 5, 6}) EXPECT_FALSE(is_named(name_of(number)));
+  EXPECT_TRUE(is_named(name_of(7)));
+}
+
+TEST_F(FilesInOrderTest, OneOfAHandleThatIsNotKnownIsNone) {
+  EXPECT_TRUE(files_ahead(shm::Handle{77, 77}).empty());
 }
 
 class UnsettledDirVolumeTest : public DirVolumeTest {

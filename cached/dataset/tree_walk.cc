@@ -20,7 +20,8 @@ std::string shown(const volume::Volume& volume, const std::string& path) {
 }  // namespace
 
 WalkedFile TreeWalk::file_of(std::string path, const shm::InodeInfo& inode) {
-  return {std::move(path), inode.handle, inode.object, inode.layout_base, inode.size, inode.data_set};
+  const bool mapped = inode.layout == shm::LayoutKind::kMap;
+  return {std::move(path), inode.handle, inode.object, mapped, inode.layout_base, inode.size, inode.data_set};
 }
 
 void TreeWalk::note_failure(const std::string& path, int error) {

@@ -18,7 +18,8 @@ namespace cached::dataset {
 struct WalkedFile {
   std::string path;  // in the volume
   shm::Handle handle;
-  shm::ObjectId object;
+  shm::ObjectId object;  // its content, or (`mapped`) the version that its map belongs to
+  bool mapped = false;   // it lies in several objects: file_ranges.h tells which
   uint64_t layout_base = 0;
   uint64_t size = 0;
   uint16_t data_set = 0;

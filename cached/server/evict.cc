@@ -2,10 +2,16 @@
 #include "cached/server/evict.h"
 
 #include <algorithm>
+#include <cstring>
+
+#include "base/log.h"
+#include "cached/dataset/file_ranges.h"
 
 namespace cached::server {
 namespace {
 
+using dataset::FileRanges;
+using dataset::ObjectRange;
 using dataset::TreeWalk;
 using dataset::WalkedFile;
 
@@ -28,13 +34,12 @@ io::Task<void> evict_tags(std::shared_ptr<EvictRequest> request, std::vector<Sha
   co_await shards.front()->reactor().hop();
 }
 
-// The blocks of one file, each on the shard that owns it.
-io::Task<void> evict_file(std::shared_ptr<EvictRequest> request, std::vector<Shard*> shards,
-                          WalkedFile file) {
-  const uint64_t end = file.layout_base + file.size;
-  for (uint64_t at = file.layout_base; at < end && !request->job->cancelled;) {
-    const uint64_t edge = std::min(end, (at / shm::kExtentBytes + 1) * shm::kExtentBytes);
-    shm::BlockKey key{file.object, static_cast<uint32_t>(at / shm::kBlockBytes), request->volume->id(), 0};
+// The blocks of a range, each on the shard that owns it.
+io::Task<void> evict_range(std::shared_ptr<EvictRequest> request, std::vector<Shard*> shards,
+                           ObjectRange range) {
+  for (uint64_t at = range.begin; at < range.end && !request->job->cancelled;) {
+    const uint64_t edge = std::min(range.end, (at / shm::kExtentBytes + 1) * shm::kExtentBytes);
+    shm::BlockKey key{range.object, static_cast<uint32_t>(at / shm::kBlockBytes), request->volume->id(), 0};
     Shard& owner = owner_of(shards, key);
     co_await owner.reactor().hop();
     EvictCount evicted;
@@ -44,6 +49,22 @@ io::Task<void> evict_file(std::shared_ptr<EvictRequest> request, std::vector<Sha
     at = edge;
   }
   co_await shards.front()->reactor().hop();
+}
+
+io::Task<void> evict_file(std::shared_ptr<EvictRequest> request, std::vector<Shard*> shards,
+                          WalkedFile file) {
+  Job& job = *request->job;
+  FileRanges where(*request->volume, shards.front()->reactor(), file);
+  while (!where.ended() && !job.cancelled) {
+    std::vector<ObjectRange> ranges;
+    const origin::Outcome outcome = co_await where.next(&ranges);
+    if (!outcome.ok()) {
+      job.note_error(request->volume->name() + ":/" + printable(file.path) + ": " +
+                     std::strerror(outcome.error));
+      co_return;
+    }
+    for (const ObjectRange& range : ranges) co_await evict_range(request, shards, range);
+  }
 }
 
 io::Task<Status> evict_below(std::shared_ptr<EvictRequest> request, std::vector<Shard*> shards) {
@@ -57,7 +78,7 @@ io::Task<Status> evict_below(std::shared_ptr<EvictRequest> request, std::vector<
     for (const WalkedFile& file : files) {
       ++job.files_total;
       job.bytes_total += file.size;
-      if (file.size > 0) co_await evict_file(request, shards, file);
+      co_await evict_file(request, shards, file);
       ++job.files;
       job.bytes += file.size;
     }

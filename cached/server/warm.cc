@@ -8,27 +8,35 @@
 
 #include "base/log.h"
 #include "base/units.h"
+#include "cached/dataset/file_ranges.h"
 #include "cached/ssd_tier/aligned_buffer.h"
 
 namespace cached::server {
 namespace {
 
+using dataset::FileRanges;
+using dataset::ObjectRange;
 using dataset::TreeWalk;
 using dataset::WalkedFile;
 
-constexpr size_t kFilesAhead = 50'000;  // that the walker is ahead of the workers at most
+constexpr size_t kFilesAhead = 50'000;   // that the walker is ahead of the workers at most
+constexpr size_t kRangesAhead = 50'000;  // of one file
 
 // A file of which pieces are still to be handed out or under way.
 struct FileWork {
   WalkedFile file;
-  uint64_t next = 0;       // offset in the object of the next piece
-  unsigned under_way = 0;  // pieces
+  std::deque<ObjectRange> ranges;  // to be handed out, as far as they are known
+  bool all_known = false;          // no more of them will come
+  unsigned under_way = 0;          // pieces
   bool failed = false;
+  bool counted = false;  // as done
+  bool handed_out() const { return all_known && ranges.empty(); }
 };
 
 // A piece of it: within one extent of the object, so that one shard owns it.
 struct Piece {
   std::shared_ptr<FileWork> work;
+  shm::ObjectId object;
   uint64_t offset = 0;  // in the object
   uint32_t length = 0;
 };
@@ -82,14 +90,15 @@ class WarmRun {
         continue;
       }
       std::vector<WalkedFile> files = co_await self->walk_.next();
+      std::vector<std::shared_ptr<FileWork>> works;
       for (WalkedFile& file : files) {
         ++job.files_total;
         job.bytes_total += file.size;
-        auto work = std::make_shared<FileWork>();
-        work->next = file.layout_base;
-        work->file = file;
-        self->queue_.push_back(std::move(work));
+        works.push_back(std::make_shared<FileWork>());
+        works.back()->file = std::move(file);
+        self->queue_.push_back(works.back());
       }
+      for (const std::shared_ptr<FileWork>& work : works) co_await self->find_ranges(work);
       job.refused = self->walk_.refused();
       self->notify();
     }
@@ -103,24 +112,56 @@ class WarmRun {
     self->notify();
   }
 
-  // The next piece of the front file; none if the queue is empty.
+  // Learns where the file's bytes lie. Holes are done with that.
+  io::Task<void> find_ranges(std::shared_ptr<FileWork> work) {
+    FileRanges where(*request_.volume, home_, work->file);
+    while (!where.ended() && !stopped() && !work->failed) {
+      if (work->ranges.size() >= kRangesAhead) {
+        co_await change();
+        continue;
+      }
+      uint64_t holes_bytes = 0;
+      holes_bytes -= where.position();
+      std::vector<ObjectRange> ranges;
+      const origin::Outcome outcome = co_await where.next(&ranges);
+      if (!outcome.ok()) {
+        note_failed(work.get(), why(outcome));
+        break;
+      }
+      holes_bytes += where.position();
+      for (const ObjectRange& range : ranges) holes_bytes -= range.end - range.begin;
+      job_.bytes += holes_bytes;
+      work->ranges.insert(work->ranges.end(), ranges.begin(), ranges.end());
+      if (work->file.mapped) notify();
+    }
+    work->all_known = true;
+  }
+
+  // The next piece of the front file; none if the queue is empty, or nothing more is known of that file yet.
   std::optional<Piece> next_piece() {
     while (!queue_.empty()) {
       const std::shared_ptr<FileWork> work = queue_.front();
-      const uint64_t end = work->file.layout_base + work->file.size;
-      if (work->failed || work->next >= end) {
+      if (work->failed || work->handed_out()) {
         queue_.pop_front();
-        if (work->file.size == 0) ++job_.files;
+        count_if_done(work.get());
         continue;
       }
-      const uint64_t edge = (work->next / shm::kExtentBytes + 1) * shm::kExtentBytes;
-      Piece piece{work, work->next, static_cast<uint32_t>(std::min(edge, end) - work->next)};
-      work->next += piece.length;
+      if (work->ranges.empty()) return std::nullopt;
+      ObjectRange& range = work->ranges.front();
+      const uint64_t edge = (range.begin / shm::kExtentBytes + 1) * shm::kExtentBytes;
+      Piece piece{work, range.object, range.begin,
+                  static_cast<uint32_t>(std::min(edge, range.end) - range.begin)};
+      range.begin += piece.length;
+      if (range.begin >= range.end) work->ranges.pop_front();
       ++work->under_way;
-      if (work->next >= end) queue_.pop_front();
       return piece;
     }
     return std::nullopt;
+  }
+
+  void count_if_done(FileWork* work) {
+    if (!work->handed_out() || work->under_way > 0 || work->failed) return;
+    if (!std::exchange(work->counted, true)) ++job_.files;
   }
 
   static io::Task<void> worker(std::shared_ptr<WarmRun> self) {
@@ -159,7 +200,7 @@ class WarmRun {
     request.data_set = piece.work->file.data_set;
     request.source = request_.volume;
     request.handle = piece.work->file.handle;
-    request.object = piece.work->file.object;
+    request.object = piece.object;
     request.offset = piece.offset;
     request.length = piece.length;
     return request;
@@ -191,8 +232,7 @@ class WarmRun {
     if (!verified.ok()) note_failed(&work, verified.message());
     if (filled.outcome.ok()) job_.bytes += piece.length;
     if (filled.outcome.ok() && verified.ok() && request_.options.verify) job_.verified_bytes += piece.length;
-    const bool through = work.next >= work.file.layout_base + work.file.size && work.under_way == 0;
-    if (through && !work.failed) ++job_.files;
+    count_if_done(&work);
   }
 
   static std::string why(const origin::Outcome& outcome) {

@@ -205,8 +205,31 @@ Outcome JuicefsVolume::damaged(uint64_t ino, const std::string& why) {
   return Outcome{.error = EIO};
 }
 
-Result<shm::InodeInfo> JuicefsVolume::learn(uint64_t ino, const Reply& attributes, const Reply& slices,
-                                            const Reply& xattrs, uint64_t asked_at_ns) {
+// After a restart an inode may be asked for by its number before the directories above it were found by name:
+// it counts for the volume until then.
+DataSetMap::Place JuicefsVolume::place_of_directory(const DataSetMap& map, uint64_t ino) {
+  if (ino == juicefs::kRootIno) return map.root();
+  const KnownPlace* const known = places_.get(ino);
+  if (known == nullptr || known->generation != map.generation()) return {map.root().tag, 0};
+  return known->place;
+}
+
+uint16_t JuicefsVolume::data_set_of(uint64_t ino, const FoundIn& where, const Reply& attributes,
+                                    bool is_directory) {
+  const std::shared_ptr<const DataSetMap> map = data_sets();
+  if (!map->has_directories()) return map->root().tag;
+  if (where.directory != 0) {
+    const DataSetMap::Place place = map->below(place_of_directory(*map, where.directory), where.name);
+    if (is_directory) places_.put(ino, {place, map->generation()});
+    return place.tag;
+  }
+  if (is_directory) return place_of_directory(*map, ino).tag;
+  const Result<juicefs::Attributes> parsed = juicefs::parse_attributes(attributes.text);
+  return parsed.ok() ? place_of_directory(*map, parsed->parent).tag : map->root().tag;
+}
+
+Result<shm::InodeInfo> JuicefsVolume::learn(uint64_t ino, const FoundIn& where, const Reply& attributes,
+                                            const Reply& slices, const Reply& xattrs, uint64_t asked_at_ns) {
   Result<shm::InodeInfo> info =
       juicefs::inode_info(tag_, ino, attributes.text, slices.text, xattrs.integer != 0);
   if (!info.ok()) {
@@ -214,6 +237,7 @@ Result<shm::InodeInfo> JuicefsVolume::learn(uint64_t ino, const Reply& attribute
     return Status(EIO, info.status().message());
   }
   info->validated_at_ns = known_->current(ino, asked_at_ns) ? asked_at_ns : shm::kNeverValidatedNs;
+  info->data_set = data_set_of(ino, where, attributes, S_ISDIR(info->mode));
   known_->put_inode(*info);
   if (info->layout == shm::LayoutKind::kObject) note_named(ino, info->object, asked_at_ns);
   return info;
@@ -246,7 +270,7 @@ io::Task<InodeAnswer> JuicefsVolume::attributes_of(uint64_t ino) {
     co_return InodeAnswer{Outcome{.error = ino == juicefs::kRootIno ? EIO : ESTALE}};
   }
   const Result<shm::InodeInfo> info =
-      learn(ino, reply->items[0], reply->items[1], reply->items[2], asked_at_ns);
+      learn(ino, {}, reply->items[0], reply->items[1], reply->items[2], asked_at_ns);
   if (!info.ok()) co_return InodeAnswer{Outcome{.error = EIO}};
   co_return InodeAnswer{Outcome{}, *info};
 }
@@ -268,7 +292,8 @@ io::Task<InodeAnswer> JuicefsVolume::lookup_in(uint64_t parent, std::string name
   if (!entry.ok()) co_return InodeAnswer{damaged(parent, entry.status().message())};
   const Status sound = check_child(*entry, parent, items[1]);
   if (!sound.ok()) co_return InodeAnswer{damaged(entry->ino, sound.message())};
-  const Result<shm::InodeInfo> info = learn(entry->ino, items[1], items[2], items[3], asked_at_ns);
+  const Result<shm::InodeInfo> info =
+      learn(entry->ino, {parent, name}, items[1], items[2], items[3], asked_at_ns);
   if (!info.ok()) co_return InodeAnswer{Outcome{.error = EIO}};
   known_->put_name(parent, name, entry->ino, asked_at_ns);
   InodeAnswer answer{Outcome{}, *info};
@@ -454,8 +479,8 @@ Status JuicefsVolume::take_scanned(uint64_t directory, const Reply& reply, bool 
       damaged(entry->ino, sound.message());
       continue;
     }
-    const Result<shm::InodeInfo> info =
-        learn(entry->ino, items[at + 2], items[at + 3], items[at + 4], listing->asked_at_ns);
+    const Result<shm::InodeInfo> info = learn(entry->ino, {directory, name}, items[at + 2], items[at + 3],
+                                              items[at + 4], listing->asked_at_ns);
     if (info.ok()) known_->put_name(directory, name, entry->ino, listing->asked_at_ns);
   }
   return Status();
@@ -487,7 +512,8 @@ io::Task<Result<std::shared_ptr<const JuicefsVolume::Listing>>> JuicefsVolume::s
   co_return std::shared_ptr<const Listing>(listing);
 }
 
-io::Task<Status> JuicefsVolume::add_attributes(uint64_t asked_after_ns, std::vector<DirectoryItem>* items) {
+io::Task<Status> JuicefsVolume::add_attributes(uint64_t directory, uint64_t asked_after_ns,
+                                               std::vector<DirectoryItem>* items) {
   std::vector<std::string> arguments;
   std::vector<size_t> places;
   for (size_t i = 0; i < items->size(); ++i) {
@@ -510,7 +536,8 @@ io::Task<Status> JuicefsVolume::add_attributes(uint64_t asked_after_ns, std::vec
     const Reply* const found = &reply->items[i * 3];
     if (found->is_nil()) continue;  // removed since it was listed
     DirectoryItem& item = (*items)[places[i]];
-    const Result<shm::InodeInfo> info = learn(item.ino, found[0], found[1], found[2], asked_at_ns);
+    const Result<shm::InodeInfo> info =
+        learn(item.ino, {directory, item.name}, found[0], found[1], found[2], asked_at_ns);
     if (!info.ok()) continue;
     item.has_info = IFTODT(info->mode) == item.type;
     item.info = *info;
@@ -542,7 +569,7 @@ io::Task<DirectoryAnswer> JuicefsVolume::list(uint64_t directory, uint64_t cooki
   }
   answer.end = at == names.end();
   if (with_attributes) {
-    const Status added = co_await add_attributes(listing->asked_at_ns, &answer.items);
+    const Status added = co_await add_attributes(directory, listing->asked_at_ns, &answer.items);
     if (!added.ok()) co_return DirectoryAnswer{Outcome{.error = EIO}};
   }
   co_return answer;
@@ -678,8 +705,16 @@ io::Task<origin::OpenedObject> JuicefsVolume::open(io::Reactor& caller, shm::Han
     if (!known) co_return origin::OpenedObject{Outcome{.error = EIO}};
     opened = context();
   }
-  co_return origin::OpenedObject{Outcome{},
-                                 std::make_shared<JuicefsObject>(std::move(opened), handle, *slice)};
+  const std::shared_ptr<const DataSetMap> map = data_sets();
+  uint16_t data_set = map->root().tag;
+  if (map->has_directories()) {
+    co_await home_.hop();
+    const std::optional<shm::InodeInfo> known = names_.find_inode(options_.id, handle);
+    if (known && known->data_set != 0) data_set = known->data_set;
+    co_await caller.hop();
+  }
+  co_return origin::OpenedObject{
+      Outcome{}, std::make_shared<JuicefsObject>(std::move(opened), handle, *slice), data_set};
 }
 
 // Figures. ----------------------------------------------------------------------------------------------
@@ -704,6 +739,19 @@ io::Task<StatisticsAnswer> JuicefsVolume::statistics(io::Reactor& caller) {
   answer.statistics = known_statistics();
   co_await caller.hop();
   co_return answer;
+}
+
+io::Task<void> JuicefsVolume::refresh_statistics() {
+  if (std::exchange(refreshing_statistics_, true)) co_return;
+  static_cast<void>(co_await statistics(home_));
+  refreshing_statistics_ = false;
+}
+
+TreeTotals JuicefsVolume::tree_totals(const std::string& path) {
+  if (!path.empty()) return {};
+  home_.post([this] { io::spawn(refresh_statistics()); });
+  const shm::VolumeStatistics known = known_statistics();
+  return {known.bytes, known.files, known.complete != 0};
 }
 
 shm::VolumeStatistics JuicefsVolume::known_statistics() const {

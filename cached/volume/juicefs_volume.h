@@ -26,6 +26,7 @@
 #include <memory>
 #include <mutex>
 #include <string>
+#include <string_view>
 #include <unordered_map>
 #include <vector>
 
@@ -75,6 +76,8 @@ class JuicefsVolume : public Volume, public MissingBlocks {
                                uint64_t offset) override;
   io::Task<StatisticsAnswer> statistics(io::Reactor& caller) override;
   shm::VolumeStatistics known_statistics() const override;
+  // Of the whole volume, as JuiceFS counts: space in units of 4 KiB, directories among the files.
+  TreeTotals tree_totals(const std::string& path) override;
   io::Task<origin::OpenedObject> open(io::Reactor& caller, shm::Handle handle, shm::ObjectId object,
                                       origin::Opener opener) override;
   const origin::OriginCounters& origin_counters() const override { return origin_counters_; }
@@ -131,9 +134,18 @@ class JuicefsVolume : public Volume, public MissingBlocks {
   // The inode of a handle of this volume, or 0.
   uint64_t ino_of(const shm::Handle& handle) const;
   Outcome damaged(uint64_t ino, const std::string& why);
-  // Takes in an inode as `inode()` of the scripts answered it. `parent` is not 0 where it was found by name.
-  Result<shm::InodeInfo> learn(uint64_t ino, const Reply& attributes, const Reply& slices,
-                               const Reply& xattrs, uint64_t asked_at_ns);
+  // Where an inode was found: by this name in that directory; 0: by its number.
+  struct FoundIn {
+    uint64_t directory = 0;
+    std::string_view name = {};
+  };
+  // Takes in an inode as `inode()` of the scripts answered it.
+  Result<shm::InodeInfo> learn(uint64_t ino, const FoundIn& where, const Reply& attributes,
+                               const Reply& slices, const Reply& xattrs, uint64_t asked_at_ns);
+  // The tag of the data set that the inode belongs to; remembers where a directory is.
+  uint16_t data_set_of(uint64_t ino, const FoundIn& where, const Reply& attributes, bool is_directory);
+  DataSetMap::Place place_of_directory(const DataSetMap& map, uint64_t ino);
+  io::Task<void> refresh_statistics();
   Status check_child(const juicefs::DirectoryEntry& entry, uint64_t parent, const Reply& attributes) const;
   io::Task<InodeAnswer> lookup_in(uint64_t parent, std::string name);
   io::Task<InodeAnswer> attributes_of(uint64_t ino);
@@ -144,7 +156,8 @@ class JuicefsVolume : public Volume, public MissingBlocks {
   Status take_scanned(uint64_t directory, const Reply& reply, bool with_attributes, Listing* listing);
   io::Task<DirectoryAnswer> list(uint64_t directory, uint64_t cookie, bool with_attributes,
                                  unsigned maximum_items);
-  io::Task<Status> add_attributes(uint64_t asked_after_ns, std::vector<DirectoryItem>* items);
+  io::Task<Status> add_attributes(uint64_t directory, uint64_t asked_after_ns,
+                                  std::vector<DirectoryItem>* items);
   io::Task<Result<std::shared_ptr<const shm::MapRun>>> map_run(uint64_t ino, shm::ObjectId version,
                                                                uint64_t number);
   Result<shm::MapRun> merge_run(uint64_t ino, const Reply& reply, uint64_t length, uint64_t first_chunk,
@@ -170,6 +183,13 @@ class JuicefsVolume : public Volume, public MissingBlocks {
   JuicefsKnown::Notices notices_;
   LruMap<uint64_t, std::shared_ptr<const Listing>> listings_{64};
   LruMap<uint64_t, Use> uses_{65'536};
+  // Of directories that were found by name; of no use unless the map of data sets names directories.
+  struct KnownPlace {
+    DataSetMap::Place place;
+    uint64_t generation = 0;  // of the map
+  };
+  LruMap<uint64_t, KnownPlace> places_{65'536};
+  bool refreshing_statistics_ = false;
   LruMap<uint64_t, Maps> maps_{4'096};
   LruMap<SliceOf, Gone, SliceOfHash> gone_{4'096};
 

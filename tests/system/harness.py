@@ -480,6 +480,12 @@ class SystemTest(unittest.TestCase):
         self.assertEqual(done.returncode, 0, done.stderr)
         return json.loads(done.stdout)
 
+    def job(self, *arguments, status=0):
+        """Runs a command of cachedctl that is a job, and returns how it ended."""
+        done = self.daemon.control(*arguments, "--json")
+        self.assertEqual(done.returncode, status, done.stdout + done.stderr)
+        return json.loads(done.stdout)["jobs"][-1]
+
     def devices(self):
         """The daemon's SSDs, as cachedctl shows them."""
         done = self.daemon.control("devices", "--json")

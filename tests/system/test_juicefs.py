@@ -92,14 +92,15 @@ class JuicefsVolumes(SystemTest):
         self.addCleanup(client.close)
         return client
 
-    def config_text(self, name="cached", extra=""):
+    def config_text(self, name="cached", extra="", sections=""):
+        """`extra`: more keys of each volume; `sections`: more of the file."""
         text = (f'[daemon]\nsocket = "{self.root}/{name}.sock"\ncontrol_socket = "{self.root}/{name}.ctl"\n'
                 f'state_dir = "{self.root}/{name}.state"\ngroup = ""\nshards = 2\n'
                 f'[memory]\nsize = "{self.memory}"\n')
         for volume, database in DATABASES.items():
             text += (f'[[volume]]\nname = "{volume}"\nsource = "juicefs:unix://{self.redis.socket}?db={database}"\n'
                      f"metadata_timeout_ms = 3000\n{extra}")
-        return text
+        return text + sections
 
     def daemon_log(self):
         return "".join(log.read_text(errors="replace") for log in self.logs if log.name.endswith("-cached"))
@@ -179,6 +180,48 @@ class JuicefsTest(JuicefsVolumes):
             full = mount.path / os.fsdecode(path)
             drop_from_page_cache(full)
             self.assertEqual(digest_of(full), entry["sha256"], path)
+
+    def test_warm_brings_files_of_many_slices_and_of_holes_and_evict_takes_them_away(self):
+        self.start_daemon(extra="tracking = false\n")
+        mount = self.mount("plain", attr_timeout=3600)
+        wanted = {path: entry for path, entry in manifest("plain").items() if "sha256" in entry}
+        report = self.job("warm", "plain")
+        self.assertEqual((report["files"], report["errors"]), (len(wanted), 0))
+        self.assertEqual(report["bytes"], sum(os.lstat(mount.path / os.fsdecode(path)).st_size for path in wanted))
+        self.assertEqual(self.job("warm", "plain")["fetched_bytes"], 0)
+        self.assertEqual(self.job("warm", "plain:/patched", "--verify")["errors"], 0)
+        shutil.rmtree(self.root / "objects")
+        for path, entry in wanted.items():
+            if entry["sha256"] != "all zeros":
+                self.assertEqual(digest_of(mount.path / os.fsdecode(path)), entry["sha256"], path)
+        self.job("evict", "plain:/patched")
+        drop_from_page_cache(mount.path / "patched")
+        with self.assertRaises(OSError):
+            digest_of(mount.path / "patched")
+        self.job("evict", "plain")
+        self.assertEqual(self.status()["memory"]["content_bytes"], 0)
+
+    def data_set(self, name):
+        """What `cachedctl du` says of it."""
+        done = self.daemon.control("du", "--json")
+        self.assertEqual(done.returncode, 0, done.stderr)
+        return {entry["name"]: entry for entry in json.loads(done.stdout)["data_sets"]}[name]
+
+    def test_du_tells_what_is_cached_of_a_volume_and_of_a_directory_in_it(self):
+        self.start_daemon(sections='[[dataset]]\nname = "speech"\nvolume = "plain"\ndirectory = "/speech"\n')
+        mount = self.mount("plain")
+        speech = [entry["size"] for path, entry in manifest("plain").items()
+                  if path.startswith(b"speech/") and "sha256" in entry]
+        for path in regular_files(mount.path / "speech"):
+            digest_of(path)
+        digest_of(mount.path / "text.log")
+        wanted = {"memory_bytes": sum(speech), "memory_files": len(speech)}
+        self.assertEqual(wanted, {key: self.data_set("speech")[key] for key in wanted})
+        self.assertGreaterEqual(self.data_set("plain")["memory_bytes"], sum(speech) + 1_080_000)
+        wait_until(lambda: self.data_set("plain")["counted"], SEEN_AT_ONCE_S, "the volume is counted")
+        self.assertGreater(self.data_set("plain")["bytes"], 100 << 20)
+        self.assertEqual(self.job("evict", "speech")["evicted_memory_bytes"], sum(speech))
+        self.assertEqual(self.data_set("speech")["memory_bytes"], 0)
 
     def test_reads_that_cross_slices_holes_and_chunks_are_right_at_any_offset(self):
         client = self.client("plain")

@@ -91,12 +91,6 @@ class OperatorTest(SystemTest):
 
     # -- warm -------------------------------------------------------------------------------------------------------
 
-    def job(self, *arguments, status=0):
-        """Runs a command that is a job, and returns how it ended."""
-        done = self.daemon.control(*arguments, "--json")
-        self.assertEqual(done.returncode, status, done.stdout + done.stderr)
-        return json.loads(done.stdout)["jobs"][-1]
-
     def origin_bytes(self):
         return self.status()["origin"]["read_bytes"]
 

@@ -8,7 +8,7 @@
 
 namespace cached::volume::juicefs {
 
-enum class Script : unsigned { kLookup, kInodes, kScan, kMap, kXattrs, kCount };
+enum class Script : unsigned { kLookup, kInodes, kScan, kMap, kXattrs, kTotals, kCount };
 
 inline const std::string kInodeFunction = R"(
 local function inode(ino)
@@ -92,6 +92,19 @@ if #a >= 80 then
 end
 if ARGV[2] then return {a, access, default, redis.call('HGET', 'x' .. ARGV[1], ARGV[2])} end
 return {a, access, default, redis.call('HKEYS', 'x' .. ARGV[1])}
+)";
+
+// ARGV: directory, cursor, count. {cursor, bytes of all files that lie in it, files of this batch, then
+// directories of this batch}. JuiceFS keeps the bytes up to date, where it keeps statistics of directories.
+inline const std::string kTotalsScript = kInodeFunction + R"(
+local f = redis.call('HSCAN', 'd' .. ARGV[1], ARGV[2], 'COUNT', ARGV[3])
+local r = {f[1], redis.call('HGET', 'dirDataLength', ARGV[1]), 0}
+for i = 2, #f[2], 2 do
+  local v = f[2][i]
+  if #v == 9 and v:byte(1) == 1 then r[3] = r[3] + 1 end
+  if #v == 9 and v:byte(1) == 2 then r[#r + 1] = child(v) end
+end
+return r
 )";
 
 }  // namespace cached::volume::juicefs

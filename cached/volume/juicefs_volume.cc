@@ -9,6 +9,7 @@
 #include <charconv>
 #include <climits>
 #include <future>
+#include <unordered_set>
 
 #include "base/log.h"
 #include "base/units.h"
@@ -38,6 +39,16 @@ constexpr const char* kAccessAcl = "system.posix_acl_access";
 constexpr const char* kDefaultAcl = "system.posix_acl_default";
 constexpr const char* kTrashName = ".trash";
 
+constexpr uint64_t kRecountNs = 3600 * kNanosecondsPerSecond;
+constexpr size_t kCountedDirectories = 1'000'000;
+
+// A number as Redis writes it; 0 for what is none.
+uint64_t number_in(const std::string& text) {
+  uint64_t value = 0;
+  std::from_chars(text.data(), text.data() + text.size(), value);
+  return value;
+}
+
 uint64_t cookie_of(std::string_view name) {
   return std::max<uint64_t>(1, XXH3_64bits(name.data(), name.size()) >> 2);
 }
@@ -52,8 +63,8 @@ Outcome changed() {
 }
 
 std::vector<std::string> all_scripts() {
-  return {juicefs::kLookupScript, juicefs::kInodesScript, juicefs::kScanScript, juicefs::kMapScript,
-          juicefs::kXattrsScript};
+  return {juicefs::kLookupScript, juicefs::kInodesScript, juicefs::kScanScript,
+          juicefs::kMapScript,    juicefs::kXattrsScript, juicefs::kTotalsScript};
 }
 
 origin::RedisOptions redis_options(const JuicefsVolume::Options& options) {
@@ -727,12 +738,7 @@ io::Task<StatisticsAnswer> JuicefsVolume::statistics(io::Reactor& caller) {
   const Result<Reply> reply = co_await std::move(call).on(home_);
   if (reply.ok() && reply->items.size() == 2) {
     const std::lock_guard lock(mutex_);
-    const auto number = [](const std::string& text) {
-      uint64_t value = 0;
-      std::from_chars(text.data(), text.data() + text.size(), value);
-      return value;
-    };
-    statistics_ = {number(reply->items[0].text), number(reply->items[1].text), 1, 0};
+    statistics_ = {number_in(reply->items[0].text), number_in(reply->items[1].text), 1, 0};
   } else {
     answer.outcome.error = EIO;
   }
@@ -748,10 +754,68 @@ io::Task<void> JuicefsVolume::refresh_statistics() {
 }
 
 TreeTotals JuicefsVolume::tree_totals(const std::string& path) {
-  if (!path.empty()) return {};
-  home_.post([this] { io::spawn(refresh_statistics()); });
-  const shm::VolumeStatistics known = known_statistics();
-  return {known.bytes, known.files, known.complete != 0};
+  if (path.empty()) {
+    home_.post([this] { io::spawn(refresh_statistics()); });
+    const shm::VolumeStatistics known = known_statistics();
+    return {known.bytes, known.files, known.complete != 0};
+  }
+  const uint64_t hour = 1 + now_ns() / kRecountNs;
+  bool count = false;
+  const TreeTotals totals = directory_totals_.find(path, hour, &count);
+  if (count) home_.post([this, path, hour] { io::spawn(count_directory(path, hour)); });
+  return totals;
+}
+
+io::Task<void> JuicefsVolume::count_directory(std::string path, uint64_t state) {
+  const Result<TreeTotals> totals = co_await count_below(path);
+  if (totals.ok()) {
+    directory_totals_.done(path, state, totals->bytes, totals->files);
+  } else {
+    log_debug("volume {}: {} is not counted: {}", options_.name, printable(path), totals.status().message());
+    directory_totals_.give_up(path);
+  }
+}
+
+io::Task<Status> JuicefsVolume::count_in(uint64_t directory, TreeTotals* totals,
+                                         std::vector<uint64_t>* directories) {
+  const uint64_t files_before = totals->files;
+  std::string cursor = "0";
+  do {
+    const uint64_t asked_at_ns = now_ns();
+    std::vector<std::string> arguments{std::to_string(directory), cursor, std::to_string(kScanBatch)};
+    const Result<Reply> reply = co_await ask(Script::kTotals, std::move(arguments));
+    if (!reply.ok()) co_return reply.status();
+    const std::vector<Reply>& items = reply->items;
+    if (items.size() < 3 || !items[0].is_string()) co_return Status(EIO, "Redis answers something else");
+    totals->files += static_cast<uint64_t>(items[2].integer);
+    for (size_t i = 3; i < items.size(); ++i) directories->push_back(number_in(items[i].text));
+    cursor = items[0].text;
+    if (cursor == "0" && items[1].is_string()) totals->bytes += number_in(items[1].text);
+    if (cursor == "0" && !items[1].is_string() && totals->files > files_before)
+      co_return Status(ENODATA, "JuiceFS keeps no statistics of directory " + std::to_string(directory));
+    // Redis is others' as well.
+    co_await home_.sleep_until(2 * now_ns() - asked_at_ns);
+  } while (cursor != "0");
+  co_return Status();
+}
+
+io::Task<Result<TreeTotals>> JuicefsVolume::count_below(std::string path) {
+  const InodeAnswer found = co_await walk(std::move(path));
+  if (!found.outcome.ok() || !S_ISDIR(found.info.mode)) co_return Status(ENOENT, "no such directory");
+  TreeTotals totals;
+  std::vector<uint64_t> directories{found.info.ino};
+  std::unordered_set<uint64_t> seen;
+  while (!directories.empty()) {
+    const uint64_t directory = directories.back();
+    directories.pop_back();
+    // A loop of directories is damage that others report.
+    if (!seen.insert(directory).second) continue;
+    if (seen.size() > kCountedDirectories) co_return Status(E2BIG, "it has too many directories");
+    const Status counted = co_await count_in(directory, &totals, &directories);
+    if (!counted.ok()) co_return counted;
+  }
+  totals.counted = true;
+  co_return totals;
 }
 
 shm::VolumeStatistics JuicefsVolume::known_statistics() const {

@@ -33,6 +33,7 @@
 #include "cached/memory_tier/name_table.h"
 #include "cached/origin/failure_log.h"
 #include "cached/origin/redis_client.h"
+#include "cached/volume/directory_totals.h"
 #include "cached/volume/juicefs_known.h"
 #include "cached/volume/juicefs_object.h"
 #include "cached/volume/juicefs_scripts.h"
@@ -76,7 +77,8 @@ class JuicefsVolume : public Volume, public MissingBlocks {
                                uint64_t offset) override;
   io::Task<StatisticsAnswer> statistics(io::Reactor& caller) override;
   shm::VolumeStatistics known_statistics() const override;
-  // Of the whole volume, as JuiceFS counts: space in units of 4 KiB, directories among the files.
+  // Of the whole volume, as JuiceFS counts: space in units of 4 KiB, directories among the files. Of a
+  // directory, what JuiceFS's statistics of directories say, asked for at most once an hour.
   TreeTotals tree_totals(const std::string& path) override;
   io::Task<origin::OpenedObject> open(io::Reactor& caller, shm::Handle handle, shm::ObjectId object,
                                       origin::Opener opener) override;
@@ -146,6 +148,10 @@ class JuicefsVolume : public Volume, public MissingBlocks {
   uint16_t data_set_of(uint64_t ino, const FoundIn& where, const Reply& attributes, bool is_directory);
   DataSetMap::Place place_of_directory(const DataSetMap& map, uint64_t ino);
   io::Task<void> refresh_statistics();
+  io::Task<void> count_directory(std::string path, uint64_t state);
+  // Adds what lies in a directory itself, and its directories to `directories`.
+  io::Task<Status> count_in(uint64_t directory, TreeTotals* totals, std::vector<uint64_t>* directories);
+  io::Task<Result<TreeTotals>> count_below(std::string path);
   Status check_child(const juicefs::DirectoryEntry& entry, uint64_t parent, const Reply& attributes) const;
   io::Task<InodeAnswer> lookup_in(uint64_t parent, std::string name);
   io::Task<InodeAnswer> attributes_of(uint64_t ino);
@@ -198,6 +204,8 @@ class JuicefsVolume : public Volume, public MissingBlocks {
   std::string refusal_;  // why this volume can never be read
   std::shared_ptr<JuicefsObject::Context> context_;
   shm::VolumeStatistics statistics_;
+
+  DirectoryTotals directory_totals_;  // by the hour
 
   std::unique_ptr<origin::RedisClient> redis_;  // last: its thread uses what stands above
 };

@@ -16,6 +16,9 @@ namespace {
 
 // A position in a listing: the snapshot it began in, so that a listing of the current root is of one
 // snapshot, and the number of the next entry. 0 is the beginning.
+// Of counting what lies below a directory: entries at once, some 0.2 ms of work, and the time between.
+constexpr size_t kCountedAtOnce = 512;
+constexpr uint64_t kCountPauseNs = 1'000'000;
 constexpr uint64_t kSnapshotTagMask = (uint64_t{1} << 31) - 1;
 uint64_t cookie_of(uint64_t snapshot, uint64_t next_entry) {
   return (snapshot & kSnapshotTagMask) << 32 | next_entry;
@@ -181,6 +184,7 @@ io::Task<Status> RadosVolume::read_head() {
     statistics_.bytes = current_->record.bytes;
     statistics_.files = current_->record.files;
     statistics_.complete = 1;
+    current_import_ = current_->record.import_id;
   }
   head_ = std::move(head).value();
   head_known_ = true;
@@ -602,9 +606,59 @@ shm::VolumeStatistics RadosVolume::known_statistics() const {
 }
 
 TreeTotals RadosVolume::tree_totals(const std::string& path) {
-  if (!path.empty()) return {};
-  const shm::VolumeStatistics statistics = known_statistics();
-  return {statistics.bytes, statistics.files, statistics.complete != 0};
+  const std::lock_guard lock(mutex_);
+  if (path.empty()) return {statistics_.bytes, statistics_.files, statistics_.complete != 0};
+  if (current_import_ == 0) return {};
+  bool count = false;
+  const TreeTotals totals = directory_totals_.find(path, current_import_, &count);
+  if (count) home_.post([this, path] { io::spawn(count_directory(path)); });
+  return totals;
+}
+
+io::Task<void> RadosVolume::count_directory(std::string path) {
+  const SnapshotPointer snapshot = current_;
+  const Result<TreeTotals> totals = co_await count_below(snapshot, path);
+  if (totals.ok()) {
+    directory_totals_.done(path, snapshot->record.import_id, totals->bytes, totals->files);
+  } else {
+    log_debug("volume {}: {} is not counted: {}", options_.name, printable(path), totals.status().message());
+    directory_totals_.give_up(path);
+  }
+}
+
+io::Task<Result<TreeTotals>> RadosVolume::count_below(SnapshotPointer snapshot, std::string path) {
+  SnapshotReader& reader = *snapshot->reader;
+  std::vector<uint32_t> directories{kRootDirectory};
+  for (size_t begin = 0; begin < path.size();) {
+    const size_t end = std::min(path.find('/', begin), path.size());
+    std::string name = path.substr(begin, end - begin);
+    begin = end + 1;
+    const Result<std::optional<Entry>> entry = co_await reader.find(directories.back(), std::move(name));
+    if (!entry.ok()) co_return entry.status();
+    if (!*entry || (*entry)->kind != EntryKind::kDirectory) co_return Status(ENOENT, "no such directory");
+    directories.back() = (*entry)->own_directory;
+  }
+  TreeTotals totals;
+  while (!directories.empty()) {
+    const uint32_t directory = directories.back();
+    directories.pop_back();
+    for (uint64_t from = 0;;) {
+      const Result<std::vector<Entry>> entries = co_await reader.list(directory, from, kCountedAtOnce);
+      if (!entries.ok()) co_return entries.status();
+      for (const Entry& entry : *entries) {
+        if (entry.kind == EntryKind::kDirectory) directories.push_back(entry.own_directory);
+        if (entry.kind != EntryKind::kFile) continue;
+        ++totals.files;
+        totals.bytes += entry.size;
+      }
+      // Others have their turn: the pages may all be at hand.
+      co_await home_.sleep_until(home_.clock().monotonic_ns() + kCountPauseNs);
+      if (entries->size() < kCountedAtOnce) break;
+      from = entries->back().number + 1;
+    }
+  }
+  totals.counted = true;
+  co_return totals;
 }
 
 // Objects. ----------------------------------------------------------------------------------------------

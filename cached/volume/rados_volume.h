@@ -33,6 +33,7 @@
 #include "cached/origin/failure_log.h"
 #include "cached/origin/object_store.h"
 #include "cached/volume/dataset_reader.h"
+#include "cached/volume/directory_totals.h"
 #include "cached/volume/lru_map.h"
 #include "cached/volume/name_streams.h"
 #include "cached/volume/rados_object.h"
@@ -169,6 +170,9 @@ class RadosVolume : public Volume {
                                                                 unsigned count);
   Outcome failed(const Status& status);
   void note_trouble(const Status& status);
+  // Counts what lies below a directory of the current snapshot, a batch of entries at a time.
+  io::Task<void> count_directory(std::string path);
+  io::Task<Result<TreeTotals>> count_below(SnapshotPointer snapshot, std::string path);
 
   const Options options_;
   const std::shared_ptr<origin::ObjectStore> store_;
@@ -188,8 +192,11 @@ class RadosVolume : public Volume {
   LruMap<shm::ObjectId, std::shared_ptr<origin::ObjectReader>> objects_;
   std::atomic<bool> root_in_vain_{false};  // the last root() waited without an answer
 
+  DirectoryTotals directory_totals_;  // by import id
+
   mutable std::mutex mutex_;  // guards all below, which any thread may ask for
   shm::VolumeStatistics statistics_;
+  uint64_t current_import_ = 0;  // 0: there was none yet
   std::string trouble_;
 };
 

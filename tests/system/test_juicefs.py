@@ -220,6 +220,8 @@ class JuicefsTest(JuicefsVolumes):
         self.assertGreaterEqual(self.data_set("plain")["memory_bytes"], sum(speech) + 1_080_000)
         wait_until(lambda: self.data_set("plain")["counted"], SEEN_AT_ONCE_S, "the volume is counted")
         self.assertGreater(self.data_set("plain")["bytes"], 100 << 20)
+        wait_until(lambda: self.data_set("speech")["counted"], SEEN_AT_ONCE_S, "the directory is counted")
+        self.assertEqual((self.data_set("speech")["bytes"], self.data_set("speech")["files"]), (sum(speech), len(speech)))
         self.assertEqual(self.job("evict", "speech")["evicted_memory_bytes"], sum(speech))
         self.assertEqual(self.data_set("speech")["memory_bytes"], 0)
 

@@ -3,6 +3,7 @@
 
 #include <dirent.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include <chrono>
 #include <cstring>
@@ -97,6 +98,16 @@ class RadosVolumeTest : public DatasetTest {
     co_return Data{outcome, bytes};
   }
 
+  // What is told of a directory once it is counted; waits for that.
+  volume::TreeTotals counted(const std::string& path) {
+    volume::TreeTotals totals = rados_->tree_totals(path);
+    for (int i = 0; i < 1000 && !totals.counted; ++i) {
+      ::usleep(10'000);
+      totals = rados_->tree_totals(path);
+    }
+    return totals;
+  }
+
   std::unique_ptr<memory_tier::SharedMemory> memory_;
   std::unique_ptr<memory_tier::NameTable> names_;
   std::unique_ptr<io::Reactor> reactor_;
@@ -129,6 +140,31 @@ TEST_F(RadosVolumeTest, AnswersForTheWholeTree) {
   EXPECT_EQ(lookup(file.info.handle, "none").outcome.error, ENOTDIR);
   EXPECT_EQ(lookup({1, 2}, "none").outcome.error, ESTALE);
   EXPECT_EQ(rados_->known_statistics().files, 2U);
+}
+
+TEST_F(RadosVolumeTest, CountsWhatLiesBelowADirectoryOnceForEachSnapshot) {
+  for (int i = 0; i < 1300; ++i) write("d/inner/" + std::to_string(i), "ten bytes.");
+  write("d/one", noise(5000, 1));
+  write("outside", noise(7000, 2));
+  fs::create_symlink("one", source_ / "d/link");
+  ASSERT_TRUE(import_tree().ok());
+  start();
+  ASSERT_TRUE(rados_->root(0).outcome.ok());
+  volume::TreeTotals totals = counted("d");
+  EXPECT_EQ(totals.files, 1301U);
+  EXPECT_EQ(totals.bytes, 18'000U);
+  EXPECT_EQ(counted("d/inner").bytes, 13'000U);
+  EXPECT_FALSE(rados_->tree_totals("none").counted);
+  EXPECT_FALSE(rados_->tree_totals("outside").counted);
+
+  write("d/two", noise(100, 3));
+  ASSERT_TRUE(import_tree().ok());
+  ASSERT_TRUE(rados_->root(0).outcome.ok());
+  for (int i = 0; i < 1000 && totals.files != 1302; ++i) {
+    ::usleep(10'000);
+    totals = rados_->tree_totals("d");
+  }
+  EXPECT_EQ(totals.bytes, 18'100U);
 }
 
 TEST_F(RadosVolumeTest, ListsInPartsWithAttributes) {

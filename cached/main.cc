@@ -88,6 +88,7 @@ struct Daemon {
   Status start_servers(const Config& config);
   Status start_metrics(const Config& config);
   std::vector<server::Shard*> shard_pointers() const;
+  std::vector<volume::Volume*> volume_pointers() const;
 
   std::mutex config_mutex_;  // one reload at a time; guards config_
   Config config_;            // in force
@@ -96,6 +97,12 @@ struct Daemon {
 std::vector<server::Shard*> Daemon::shard_pointers() const {
   std::vector<server::Shard*> pointers;
   for (const auto& shard : shards) pointers.push_back(shard.get());
+  return pointers;
+}
+
+std::vector<volume::Volume*> Daemon::volume_pointers() const {
+  std::vector<volume::Volume*> pointers;
+  for (const auto& volume : volumes) pointers.push_back(volume.get());
   return pointers;
 }
 
@@ -267,11 +274,7 @@ void Daemon::start_juicefs_volume(const VolumeConfig& config, uint16_t id, uint6
 }
 
 Status Daemon::start_servers(const Config& config) {
-  std::vector<volume::Volume*> pointers;
-  for (const auto& volume : volumes) {
-    mountable.emplace(volume->name(), volume.get());
-    pointers.push_back(volume.get());
-  }
+  for (const auto& volume : volumes) mountable.emplace(volume->name(), volume.get());
   Result<std::shared_ptr<const dataset::DataSets>> sets = dataset::DataSets::make(config, mountable);
   if (!sets.ok()) return sets.status();
   data_sets.store(std::move(sets).value());
@@ -282,8 +285,8 @@ Status Daemon::start_servers(const Config& config) {
   sessions = std::move(session_server).value();
   ssd_reporter =
       std::make_unique<server::SsdReporter>(shard_pointers(), ssd.get(), effective_index_bytes(config.ssd));
-  reporter = std::make_unique<server::StatusReporter>(*memory, *names, shard_pointers(), pointers, *sessions,
-                                                      *ssd_reporter, data_sets);
+  reporter = std::make_unique<server::StatusReporter>(*memory, *names, shard_pointers(), volume_pointers(),
+                                                      *sessions, *ssd_reporter, data_sets);
   data_set_reporter = std::make_unique<server::DataSetReporter>(shard_pointers(), data_sets);
   data_set_commands = std::make_unique<server::DataSetCommands>(shard_pointers(), data_sets,
                                                                 effective_pin_limit(config.memory));
@@ -320,15 +323,14 @@ Status Daemon::start_metrics(const Config& config) {
   sources.memory = memory.get();
   sources.names = names.get();
   sources.shards = shard_pointers();
-  for (const auto& volume : volumes) sources.volumes.push_back(volume.get());
   sources.sessions = sessions.get();
   sources.ssd = ssd.get();
   sources.ssd_index_limit_bytes = effective_index_bytes(config.ssd);
-  sources.max_sessions = config.daemon.max_sessions;
   Result<std::unique_ptr<metrics::MetricsServer>> server =
       metrics::MetricsServer::create(config.metrics.listen, std::move(sources));
   if (!server.ok()) return server.status();
   metrics = std::move(server).value();
+  metrics->reconfigure(volume_pointers(), config.daemon.max_sessions);
   return Status();
 }
 
@@ -365,6 +367,7 @@ Result<nlohmann::json> Daemon::reload() {
     (is_current ? current : retired).push_back(volume.get());
   }
   reporter->set_volumes(std::move(current), std::move(retired));
+  if (metrics != nullptr) metrics->reconfigure(volume_pointers(), plan.in_force.daemon.max_sessions);
   data_set_commands->pins().set_limit(effective_pin_limit(plan.in_force.memory));
   CACHED_RETURN_IF_ERROR(set_log_level(plan.in_force.log.level));
   config_ = std::move(plan.in_force);

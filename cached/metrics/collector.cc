@@ -1,6 +1,7 @@
 // What a scrape shows: see collector.h.
 #include "cached/metrics/collector.h"
 
+#include <algorithm>
 #include <array>
 #include <map>
 #include <memory>
@@ -207,34 +208,52 @@ void Collector::add_prefetch(const Answers& answers, Families* families) {
   families->add(Metric::kPrefetchDropped, number(dropped));
 }
 
+void Collector::reconfigure(std::vector<volume::Volume*> volumes, unsigned max_sessions) {
+  const std::lock_guard lock(mutex_);
+  volumes_.clear();
+  for (volume::Volume* const volume : volumes) volumes_[volume->name()].push_back(volume);
+  max_sessions_ = max_sessions;
+}
+
+void Collector::add_volume(const std::vector<volume::Volume*>& of_one_name,
+                           const server::SessionServer::Snapshot& clients, Families* families) {
+  const LabelValues name = {of_one_name.front()->name()};
+  std::vector<uint64_t> sums(static_cast<size_t>(shm::Counter::kCount));
+  if (const auto past = clients.past_counters.find(name.front()); past != clients.past_counters.end()) {
+    sums = past->second;
+  }
+  unsigned attached = 0;
+  for (const std::shared_ptr<Session>& session : clients.sessions) {
+    if (std::ranges::find(of_one_name, session->volume()) == of_one_name.end()) continue;
+    attached += session->serving() ? 1 : 0;
+    for (size_t i = 0; i < sums.size(); ++i) sums[i] += session->counter(static_cast<shm::Counter>(i));
+  }
+  families->add(Metric::kSessions, name, attached);
+  for (const auto& [counter, metric] : kVolumeCounters) {
+    families->add(metric, name, number(sums[static_cast<size_t>(counter)]));
+  }
+  const shm::VolumeStatistics statistics = of_one_name.back()->known_statistics();
+  families->add(Metric::kVolumeBytes, name, number(statistics.bytes));
+  families->add(Metric::kVolumeFiles, name, number(statistics.files));
+  const auto sum = [&](std::atomic<uint64_t> origin::OriginCounters::*counter) {
+    double total = 0;
+    for (const volume::Volume* const volume : of_one_name)
+      total += number(volume->origin_counters().*counter);
+    return total;
+  };
+  families->add(Metric::kOriginReads, name, sum(&origin::OriginCounters::reads));
+  families->add(Metric::kOriginReadBytes, name, sum(&origin::OriginCounters::read_bytes));
+  families->add(Metric::kOriginErrors, name, sum(&origin::OriginCounters::errors));
+  families->add(Metric::kOriginInFlight, name, sum(&origin::OriginCounters::in_flight));
+}
+
 void Collector::add_volumes(Families* families) const {
   const server::SessionServer::Snapshot clients = sources_.sessions->snapshot();
   const uint64_t now_ns = system_clock().monotonic_ns();
-  families->add(Metric::kSessionsLimit, sources_.max_sessions);
-  for (const volume::Volume* const volume : sources_.volumes) {
-    const LabelValues name = {volume->name()};
-    std::vector<uint64_t> sums(static_cast<size_t>(shm::Counter::kCount));
-    if (const auto past = clients.past_counters.find(volume->name()); past != clients.past_counters.end()) {
-      sums = past->second;
-    }
-    unsigned attached = 0;
-    for (const std::shared_ptr<Session>& session : clients.sessions) {
-      if (session->volume() != volume) continue;
-      attached += session->serving() ? 1 : 0;
-      for (size_t i = 0; i < sums.size(); ++i) sums[i] += session->counter(static_cast<shm::Counter>(i));
-    }
-    families->add(Metric::kSessions, name, attached);
-    for (const auto& [counter, metric] : kVolumeCounters) {
-      families->add(metric, name, number(sums[static_cast<size_t>(counter)]));
-    }
-    const shm::VolumeStatistics statistics = volume->known_statistics();
-    families->add(Metric::kVolumeBytes, name, number(statistics.bytes));
-    families->add(Metric::kVolumeFiles, name, number(statistics.files));
-    const origin::OriginCounters& origin = volume->origin_counters();
-    families->add(Metric::kOriginReads, name, number(origin.reads));
-    families->add(Metric::kOriginReadBytes, name, number(origin.read_bytes));
-    families->add(Metric::kOriginErrors, name, number(origin.errors));
-    families->add(Metric::kOriginInFlight, name, number(origin.in_flight));
+  {
+    const std::lock_guard lock(mutex_);
+    families->add(Metric::kSessionsLimit, max_sessions_);
+    for (const auto& [name, of_one_name] : volumes_) add_volume(of_one_name, clients, families);
   }
   // Two clients may call themselves alike (mount namespaces, benchmarks): the newest stands for all, since a
   // series must not appear twice.

@@ -10,7 +10,10 @@
 
 #include <prometheus/metric_family.h>
 
+#include <map>
+#include <mutex>
 #include <optional>
+#include <string>
 #include <vector>
 
 #include "cached/memory_tier/name_table.h"
@@ -28,16 +31,18 @@ struct Sources {
   memory_tier::SharedMemory* memory = nullptr;
   memory_tier::NameTable* names = nullptr;
   std::vector<server::Shard*> shards;
-  std::vector<volume::Volume*> volumes;
   server::SessionServer* sessions = nullptr;
   ssd_tier::SsdTier* ssd = nullptr;  // null: no SSD tier
   uint64_t ssd_index_limit_bytes = 0;
-  unsigned max_sessions = 0;
 };
 
 class Collector {
  public:
   explicit Collector(Sources sources);
+  // All volumes that the daemon ever had, in order of their start, and how many sessions there may be. Those
+  // of one name are told of as one: their sums go on where a reload put one in another's place. Any thread.
+  void reconfigure(std::vector<volume::Volume*> volumes, unsigned max_sessions);
+  // Any thread.
   std::vector<prometheus::MetricFamily> collect() const;
 
  private:
@@ -57,6 +62,8 @@ class Collector {
   void add_names(const Answers& answers, Families* families) const;
   static void add_prefetch(const Answers& answers, Families* families);
   void add_volumes(Families* families) const;
+  static void add_volume(const std::vector<volume::Volume*>& of_one_name,
+                         const server::SessionServer::Snapshot& clients, Families* families);
   static void add_session(const server::Session& session, uint64_t now_ns, Families* families);
   void add_ssd(const Answers& answers, Families* families) const;
   static void add_device(const ssd_tier::DeviceLog& device, const Answers& answers, Families* families);
@@ -64,6 +71,9 @@ class Collector {
 
   const Sources sources_;
   const uint64_t started_ns_;
+  mutable std::mutex mutex_;  // guards all below
+  std::map<std::string, std::vector<volume::Volume*>> volumes_;
+  unsigned max_sessions_ = 0;
 };
 
 }  // namespace cached::metrics

@@ -17,9 +17,10 @@ class MetricsServer::Adapter : public prometheus::Collectable {
  public:
   explicit Adapter(Sources sources) : collector_(std::move(sources)) {}
   std::vector<prometheus::MetricFamily> Collect() const override { return collector_.collect(); }
+  Collector& collector() { return collector_; }
 
  private:
-  const Collector collector_;
+  Collector collector_;
 };
 
 Result<std::unique_ptr<MetricsServer>> MetricsServer::create(const std::string& address, Sources sources) {
@@ -36,5 +37,9 @@ Result<std::unique_ptr<MetricsServer>> MetricsServer::create(const std::string& 
 }
 
 MetricsServer::~MetricsServer() = default;
+
+void MetricsServer::reconfigure(std::vector<volume::Volume*> volumes, unsigned max_sessions) {
+  adapter_->collector().reconfigure(std::move(volumes), max_sessions);
+}
 
 }  // namespace cached::metrics

@@ -7,6 +7,7 @@
 
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "base/status.h"
 #include "cached/metrics/collector.h"
@@ -23,6 +24,8 @@ class MetricsServer {
   // key.
   static Result<std::unique_ptr<MetricsServer>> create(const std::string& address, Sources sources);
   ~MetricsServer();
+  // See Collector.
+  void reconfigure(std::vector<volume::Volume*> volumes, unsigned max_sessions);
 
  private:
   class Adapter;

@@ -147,6 +147,29 @@ class MetricsTest(SystemTest):
                          "a volume's counters outlive its sessions")
         self.assertEqual(after.value("cached_session_reads_total"), 0, "a session's series end with it")
 
+    def test_figures_go_on_over_a_reload_and_show_what_it_brought(self):
+        mount = self.start_everything()
+        before = self.scrape()
+        text = self.daemon.config.read_text()
+        (self.root / "elsewhere").mkdir()
+        (self.root / "elsewhere" / "file").write_text("here")
+        text = text.replace(f"dir:{self.source}", f"dir:{self.root}/elsewhere")
+        text += f'[[volume]]\nname = "more"\nsource = "dir:{self.source}"\n'
+        self.daemon.config.write_text(text.replace("[daemon]\n", "[daemon]\nmax_sessions = 77\n"))
+        self.assertEqual(self.daemon.control("reload").returncode, 0)
+        replaced, more = self.mount("data"), self.mount("more")
+        self.assertEqual((replaced.path / "file").read_text(), "here")
+        self.verify_read(mount, more, passes=1)
+        after = self.scrape()
+        read = {volume: after.value("cached_origin_read_bytes_total", volume=volume) for volume in ("data", "more")}
+        self.assertGreater(read["data"], before.value("cached_origin_read_bytes_total", volume="data"))
+        self.assertGreater(read["more"], 0)
+        self.assertEqual(after.value("cached_sessions", volume="data"), 2)
+        self.assertEqual(after.value("cached_sessions", volume="more"), 1)
+        self.assertEqual(after.value("cached_sessions_limit"), 77)
+        series = [(name, tuple(sorted(labels.items()))) for name, labels, _ in after.samples]
+        self.assertEqual(len(series), len(set(series)), "a series appears twice")
+
     def test_what_is_read_ahead_is_used_or_wasted(self):
         big = self.source / "big"
         big.write_bytes(bytes(range(256)) * (48 << 12))

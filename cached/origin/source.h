@@ -67,7 +67,8 @@ struct FollowingObject {
 struct FollowingFile {
   shm::Handle handle;
   shm::ObjectId object;
-  uint64_t size = 0;  // at least 1
+  uint64_t offset = 0;  // where it begins in the object; it ends in the object's first extent
+  uint64_t size = 0;    // at least 1
   uint16_t data_set = 0;
 };
 

@@ -17,6 +17,7 @@ constexpr uint64_t kRunBytes = shm::kMaximumReadBytes;  // of one command
 constexpr uint64_t kFillPollNs = 2'000'000;             // between two looks for room
 constexpr uint64_t kWriterWaitNs = 2'000'000'000;       // before fill() goes on without the SSDs
 constexpr uint64_t kFillRepeats = 4;                    // times that a request is fetched at most
+constexpr unsigned kLookersAhead = 4;                   // that open the files that follow in a directory
 constexpr unsigned kFillPatience = 200;                 // rounds without slots before fill() gives up
 
 uint32_t first_block(const ReadRequest& request) {
@@ -160,10 +161,8 @@ io::Task<ReadResult> ReadPath::read_from_tiers(ReadRequest request, ReadTier* ti
     std::vector<Need> needs = needs_of(request, false);
     if (!complete_needs(reader, &needs)) {
       *tier = ReadTier::kOrigin;
-      origin::OpenedObject opened =
-          co_await request.source->open(reactor_, request.handle, request.object, origin::Opener::kReader);
+      origin::OpenedObject opened = co_await open_for_reader(request);
       if (!opened.outcome.ok()) co_return ReadResult{.outcome = opened.outcome};
-      if (opened.files_follow) io::spawn(look_ahead_in_directory(request));
       reader = std::move(opened.reader);
       if (opened.data_set != 0) request.data_set = opened.data_set;
       if (request.offset + request.length > reader->size())
@@ -191,12 +190,18 @@ io::Task<ReadResult> ReadPath::read_from_tiers(ReadRequest request, ReadTier* ti
   }
   *tier = ReadTier::kOrigin;
   if (!reader) {
-    origin::OpenedObject opened =
-        co_await request.source->open(reactor_, request.handle, request.object, origin::Opener::kReader);
+    origin::OpenedObject opened = co_await open_for_reader(request);
     if (!opened.outcome.ok()) co_return ReadResult{.outcome = opened.outcome};
     reader = std::move(opened.reader);
   }
   co_return co_await read_into_buffer(request, std::move(reader));
+}
+
+io::Task<origin::OpenedObject> ReadPath::open_for_reader(ReadRequest request) {
+  origin::OpenedObject opened =
+      co_await request.source->open(reactor_, request.handle, request.object, origin::Opener::kReader);
+  if (opened.files_follow) io::spawn(look_ahead_in_directory(request, true));
+  co_return opened;
 }
 
 void ReadPath::fetch_units(const ReadRequest& request, const origin::ObjectReader& reader) {
@@ -500,7 +505,7 @@ io::Task<void> ReadPath::look_ahead(ReadRequest request, PackStreams::Ahead ahea
   }
 }
 
-io::Task<void> ReadPath::look_ahead_in_directory(ReadRequest request) {
+io::Task<void> ReadPath::look_ahead_in_directory(ReadRequest request, bool first) {
   for (;;) {
     const std::vector<origin::FollowingFile> files =
         co_await request.source->files_ahead(reactor_, request.handle);
@@ -510,9 +515,14 @@ io::Task<void> ReadPath::look_ahead_in_directory(ReadRequest request) {
       ahead.handle = file.handle;
       ahead.object = file.object;
       ahead.data_set = file.data_set;
-      ahead.offset = 0;
-      ahead.length = static_cast<uint32_t>(std::min(file.size, shm::kExtentBytes));
+      ahead.offset = file.offset;
+      ahead.length = static_cast<uint32_t>(file.size);
       send_ahead_(ahead, 0);
+    }
+    // Where a source is far away, opening takes round trips: several at a time.
+    if (std::exchange(first, false)) {
+      for (unsigned more = 1; more < kLookersAhead; ++more)
+        io::spawn(look_ahead_in_directory(request, false));
     }
   }
 }

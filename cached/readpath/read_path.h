@@ -255,8 +255,11 @@ class ReadPath {
   // Sees whether the read belongs to a stream through packs, and fetches ahead of it. `reader` may be null.
   void follow_stream(const ReadRequest& request, const origin::ObjectReader* reader);
   io::Task<void> look_ahead(ReadRequest request, PackStreams::Ahead ahead);
-  // Fetches the files that follow that of the request in its directory, as far as its source names them.
-  io::Task<void> look_ahead_in_directory(ReadRequest request);
+  // Opens the object for who reads it, and begins to look ahead if its source says that files follow.
+  io::Task<origin::OpenedObject> open_for_reader(ReadRequest request);
+  // Fetches the files that follow that of the request in its directory, as far as its source names them. The
+  // `first` who does so for a stream is joined by others.
+  io::Task<void> look_ahead_in_directory(ReadRequest request, bool first);
   io::Task<ReadResult> read_into_buffer(const ReadRequest& request,
                                         std::shared_ptr<origin::ObjectReader> reader);
   void give_back(std::vector<memory_tier::SlotId>* slots);

@@ -140,6 +140,23 @@ bool is_own_mount(uint64_t device_major, uint64_t device_minor) {
   return false;
 }
 
+// Opens for reading, by `open_with(flags)`, what is expected to be a regular file. Not open, with errno.
+std::shared_ptr<origin::OpenFile> open_to_read(const std::function<UniqueFd(int flags)>& open_with) {
+  auto file = std::make_shared<origin::OpenFile>();
+  // O_NONBLOCK: a fifo that took the file's place must not hold us. O_NOATIME: reading through the cache
+  // leaves the source as it is, where we may ask for that.
+  constexpr int kFlags = O_RDONLY | O_NONBLOCK;
+  for (const int extra : {O_DIRECT | O_NOATIME, O_DIRECT, O_NOATIME, 0}) {
+    file->fd = open_with(kFlags | extra);
+    file->direct = (extra & O_DIRECT) != 0;
+    if (file->fd.valid() || (errno != EINVAL && errno != EPERM)) break;
+  }
+  struct statfs file_system {};
+  file->local = file->fd.valid() && ::fstatfs(file->fd.get(), &file_system) == 0 &&
+                is_local_file_system(static_cast<uint64_t>(file_system.f_type));
+  return file;
+}
+
 }  // namespace
 
 Result<IdentityKey> load_identity_key(const std::string& state_dir) {
@@ -302,27 +319,10 @@ Result<UniqueFd> Beneath::open_known(const std::string& path, const shm::Handle&
   return fd;
 }
 
-std::shared_ptr<origin::OpenFile> Beneath::open_to_read(int directory, const std::string& path) const {
-  auto file = std::make_shared<origin::OpenFile>();
-  // O_NONBLOCK: a fifo that took the file's place must not hold us. O_NOATIME: reading through the cache
-  // leaves the source as it is, where we may ask for that.
-  constexpr int kFlags = O_RDONLY | O_NONBLOCK;
-  for (const int extra : {O_DIRECT | O_NOATIME, O_DIRECT, O_NOATIME, 0}) {
-    file->fd = open_at(directory, path, kFlags | extra);
-    file->direct = (extra & O_DIRECT) != 0;
-    if (file->fd.valid() || (errno != EINVAL && errno != EPERM)) break;
-  }
-  struct statfs file_system {};
-  file->local = file->fd.valid() && ::fstatfs(file->fd.get(), &file_system) == 0 &&
-                is_local_file_system(static_cast<uint64_t>(file_system.f_type));
-  return file;
-}
-
 Result<std::shared_ptr<origin::OpenFile>> Beneath::open_file(const std::string& path,
                                                              const shm::Handle& handle) const {
-  const int root = root_fd();
-  if (root < 0) return Status::from_errno("cannot open " + path);
-  std::shared_ptr<origin::OpenFile> file = open_to_read(root, path);
+  std::shared_ptr<origin::OpenFile> file =
+      open_to_read([&](int flags) { return open_below_root(path, flags); });
   if (!file->fd.valid()) return Status::from_errno("cannot open " + path);
   const FoundInode found = inspect(file->fd.get());
   if (found.error != 0) return Status::from_errno(found.error, "cannot inspect " + path);
@@ -337,10 +337,15 @@ std::vector<Beneath::OpenedChild> Beneath::open_children(const std::string& path
   const Result<UniqueFd> directory = open_known(path, handle);
   if (!directory.ok()) return children;
   for (const std::string& name : names) {
-    OpenedChild child{name, {}, open_to_read(directory->get(), name)};
-    if (!child.file->fd.valid()) continue;
-    child.inode = inspect(child.file->fd.get());
-    if (child.inode.error == 0 && S_ISREG(child.inode.info.mode)) children.push_back(std::move(child));
+    // First as a place only: what opening a device would do, nobody has asked for.
+    const UniqueFd place = open_at(directory->get(), name, O_PATH);
+    if (!place.valid()) continue;
+    OpenedChild child{name, inspect(place.get()), nullptr};
+    if (child.inode.error != 0 || !S_ISREG(child.inode.info.mode)) continue;
+    child.file = open_to_read([path = proc_path(place.get())](int flags) {
+      return UniqueFd(::open(path.c_str(), flags | O_CLOEXEC));
+    });
+    if (child.file->fd.valid()) children.push_back(std::move(child));
   }
   return children;
 }
@@ -418,7 +423,7 @@ Result<std::vector<std::string>> Beneath::file_names(const std::string& path, co
   std::vector<std::string> names;
   uint64_t bytes = 0;
   const auto take = [&](const dirent64& entry) {
-    if (entry.d_type != DT_REG) return true;
+    if (entry.d_type != DT_REG && entry.d_type != DT_UNKNOWN) return true;
     names.emplace_back(entry.d_name);
     bytes += names.back().size();
     return bytes <= maximum_bytes;

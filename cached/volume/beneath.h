@@ -126,8 +126,6 @@ class Beneath {
   Beneath(std::shared_ptr<Root> root, const IdentityKey& key) : root_(std::move(root)), key_(key) {}
   UniqueFd open_below_root(const std::string& path, int flags) const;
   UniqueFd open_at(int directory, const std::string& path, int flags) const;
-  // Opens for reading what is expected to be a regular file. Invalid with errno.
-  std::shared_ptr<origin::OpenFile> open_to_read(int directory, const std::string& path) const;
   // The open directory, which must be `handle`.
   Result<UniqueFd> open_to_list(const std::string& path, const shm::Handle& handle) const;
   // Opens `path` as O_PATH and checks that it is `handle`. errno, ESTALE.

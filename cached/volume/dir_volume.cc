@@ -20,8 +20,7 @@ constexpr uint64_t kStatisticsPollNs = 5 * kNanosecondsPerMillisecond;
 constexpr uint64_t kNonceLifeNs = 500 * kNanosecondsPerMillisecond;
 constexpr unsigned kMaximumPlaceDepth = 512;
 // Of reading ahead in a directory.
-constexpr uint32_t kFilesAtOnce = 8;               // that are opened in one visit to the pool
-constexpr uint64_t kSmallFileBytes = 1024 * 1024;  // whose content is fetched as well
+constexpr uint32_t kFilesAtOnce = 8;  // that are opened in one visit to the pool
 
 bool valid_name(const std::string& name) {
   return !name.empty() && name.size() <= NAME_MAX && name != "." && name != ".." &&
@@ -383,7 +382,7 @@ std::vector<origin::FollowingFile> DirVolume::take_in(std::vector<Beneath::Opene
     names_.put_name(id_, directory, child.name, info.handle, info.validated_at_ns);
     open_files_.put(info.handle, std::move(child.file));
     if (info.size > 0 && info.size <= kSmallFileBytes)
-      files.push_back({info.handle, info.object, info.size, info.data_set});
+      files.push_back({info.handle, info.object, 0, info.size, info.data_set});
   }
   return files;
 }

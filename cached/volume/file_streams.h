@@ -26,6 +26,9 @@
 
 namespace cached::volume {
 
+// Content of files up to so many bytes is fetched ahead; larger ones have a read-ahead of their own.
+inline constexpr uint64_t kSmallFileBytes = 1024 * 1024;
+
 // The names of a directory's regular files, in both orders. Immutable.
 class FileOrder {
  public:

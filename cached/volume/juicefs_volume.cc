@@ -33,6 +33,11 @@ constexpr size_t kMaximumListed = 16'000'000;
 constexpr uint64_t kLoadedEntries = 10'000;  // directories of more are not read in the background
 constexpr uint64_t kLookupsBeforeLoad = 4;
 constexpr uint64_t kEntriesOfLookup = 64;  // what reading an entry costs less than looking it up
+// Of reading ahead of files that are read in order.
+constexpr size_t kOrderedEntries =
+    20'000;  // directories of more have no order: sorting takes the shard's time
+constexpr uint64_t kOrderHoldsNs = 60 * kNanosecondsPerSecond;
+constexpr uint32_t kFilesAtOnce = 16;
 constexpr uint64_t kLostForNs = 10 * kNanosecondsPerSecond;
 constexpr uint64_t kReadyPollNs = 10'000'000;
 constexpr const char* kAccessAcl = "system.posix_acl_access";
@@ -250,6 +255,8 @@ Result<shm::InodeInfo> JuicefsVolume::learn(uint64_t ino, const FoundIn& where, 
   info->validated_at_ns = known_->current(ino, asked_at_ns) ? asked_at_ns : shm::kNeverValidatedNs;
   info->data_set = data_set_of(ino, where, attributes, S_ISDIR(info->mode));
   known_->put_inode(*info);
+  const bool small = S_ISREG(info->mode) && info->size > 0 && info->size <= kSmallFileBytes;
+  if (small && where.directory != 0) named_files_.put(ino, {where.directory, std::string(where.name)});
   if (info->layout == shm::LayoutKind::kObject) note_named(ino, info->object, asked_at_ns);
   return info;
 }
@@ -453,6 +460,7 @@ void JuicefsVolume::note_lookup(uint64_t parent, uint64_t entries) {
   Use* use = uses_.get(parent);
   if (use == nullptr) use = uses_.put(parent, Use{});
   ++use->lookups;
+  use->entries = entries;
   if (use->loading || entries > kLoadedEntries || use->lookups < kLookupsBeforeLoad ||
       use->lookups * kEntriesOfLookup < entries || !known_->current(parent, now_ns())) {
     return;
@@ -462,10 +470,11 @@ void JuicefsVolume::note_lookup(uint64_t parent, uint64_t entries) {
 }
 
 io::Task<void> JuicefsVolume::load(uint64_t directory) {
-  const Result<std::shared_ptr<const Listing>> ignored = co_await scan(directory, true);
-  if (!ignored.ok())
-    log_debug("volume {}: directory {}: {}", options_.name, directory, ignored.status().message());
-  if (Use* const use = uses_.get(directory)) *use = Use{};
+  const Result<std::shared_ptr<const Listing>> listing = co_await scan(directory, true);
+  if (listing.ok()) listings_.put(directory, *listing);
+  if (!listing.ok())
+    log_debug("volume {}: directory {}: {}", options_.name, directory, listing.status().message());
+  if (Use* const use = uses_.get(directory)) *use = Use{.entries = use->entries};
 }
 
 Status JuicefsVolume::take_scanned(uint64_t directory, const Reply& reply, bool with_attributes,
@@ -705,7 +714,7 @@ io::Task<Outcome> JuicefsVolume::missing_block(io::Reactor& reactor, shm::Handle
 }
 
 io::Task<origin::OpenedObject> JuicefsVolume::open(io::Reactor& caller, shm::Handle handle,
-                                                   shm::ObjectId object, origin::Opener) {
+                                                   shm::ObjectId object, origin::Opener opener) {
   const Result<juicefs::SliceName> slice = juicefs::slice_of_object(object);
   if (!slice.ok()) co_return origin::OpenedObject{changed()};
   std::shared_ptr<JuicefsObject::Context> opened = context();
@@ -717,15 +726,83 @@ io::Task<origin::OpenedObject> JuicefsVolume::open(io::Reactor& caller, shm::Han
     opened = context();
   }
   const std::shared_ptr<const DataSetMap> map = data_sets();
-  uint16_t data_set = map->root().tag;
-  if (map->has_directories()) {
+  origin::OpenedObject answer;
+  answer.data_set = map->root().tag;
+  const bool note = opener == origin::Opener::kReader && slice->size <= kSmallFileBytes;
+  if (map->has_directories() || note) {
     co_await home_.hop();
     const std::optional<shm::InodeInfo> known = names_.find_inode(options_.id, handle);
-    if (known && known->data_set != 0) data_set = known->data_set;
+    if (known && known->data_set != 0) answer.data_set = known->data_set;
+    answer.files_follow = note && files_follow(ino_of(handle));
     co_await caller.hop();
   }
-  co_return origin::OpenedObject{
-      Outcome{}, std::make_shared<JuicefsObject>(std::move(opened), handle, *slice), data_set};
+  answer.reader = std::make_shared<JuicefsObject>(std::move(opened), handle, *slice);
+  co_return answer;
+}
+
+// Files that are read in order. -------------------------------------------------------------------------
+
+bool JuicefsVolume::files_follow(uint64_t ino) {
+  const NamedFile* const file = named_files_.get(ino);
+  return file != nullptr && streams_.note({tag_, file->directory}, file->name);
+}
+
+// The listing that a directory's lookups have asked for will do, once it is there.
+io::Task<void> JuicefsVolume::learn_order(uint64_t directory) {
+  const uint64_t deadline_ns = now_ns() + options_.metadata_timeout_ns;
+  for (const Use* use = uses_.get(directory); use != nullptr && use->loading && now_ns() < deadline_ns;
+       use = uses_.get(directory))
+    co_await home_.sleep_until(now_ns() + kReadyPollNs / 10);
+  const auto fresh = [&]() -> std::shared_ptr<const Listing> {
+    const auto* const kept = listings_.get(directory);
+    return kept != nullptr && (*kept)->asked_at_ns + kOrderHoldsNs > now_ns() ? *kept : nullptr;
+  };
+  std::shared_ptr<const Listing> listing = fresh();
+  Use* const use = uses_.get(directory);
+  if (listing == nullptr && use != nullptr && !use->loading && use->entries <= kLoadedEntries) {
+    use->loading = true;
+    co_await load(directory);
+    listing = fresh();
+  }
+  if (listing == nullptr || listing->names.size() > kOrderedEntries) {
+    streams_.give_up({tag_, directory});
+    co_return;
+  }
+  std::vector<std::string> names;
+  for (const ListedName& listed : listing->names) {
+    if (listed.entry.type == juicefs::FileType::kFile) names.push_back(listed.name);
+  }
+  streams_.set_order({tag_, directory}, std::make_shared<const FileOrder>(names));
+}
+
+std::optional<origin::FollowingFile> JuicefsVolume::small_file(uint64_t directory, const std::string& name) {
+  const auto named = names_.find_name(options_.id, {tag_, directory}, name);
+  if (!named || (named->flags & shm::kNameAbsent) != 0) return std::nullopt;
+  const std::optional<shm::InodeInfo> info = names_.find_inode(options_.id, named->child);
+  if (!info || !S_ISREG(info->mode) || info->layout != shm::LayoutKind::kObject || info->size == 0 ||
+      info->size > kSmallFileBytes || info->layout_base + info->size > shm::kExtentBytes)
+    return std::nullopt;
+  return origin::FollowingFile{info->handle, info->object, info->layout_base, info->size, info->data_set};
+}
+
+io::Task<std::vector<origin::FollowingFile>> JuicefsVolume::files_ahead(io::Reactor& caller,
+                                                                        shm::Handle handle) {
+  co_await home_.hop();
+  std::vector<origin::FollowingFile> files;
+  if (const NamedFile* const known = named_files_.get(ino_of(handle))) {
+    const uint64_t directory = known->directory;
+    const shm::Handle of_directory{tag_, directory};
+    if (streams_.wants_order(of_directory)) co_await learn_order(directory);
+    while (files.empty()) {
+      const std::vector<std::string> names = streams_.take(of_directory, kFilesAtOnce);
+      if (names.empty()) break;
+      for (const std::string& name : names) {
+        if (const auto file = small_file(directory, name)) files.push_back(*file);
+      }
+    }
+  }
+  co_await caller.hop();
+  co_return files;
 }
 
 // Figures. ----------------------------------------------------------------------------------------------

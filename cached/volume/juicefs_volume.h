@@ -25,6 +25,7 @@
 
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <unordered_map>
@@ -34,6 +35,7 @@
 #include "cached/origin/failure_log.h"
 #include "cached/origin/redis_client.h"
 #include "cached/volume/directory_totals.h"
+#include "cached/volume/file_streams.h"
 #include "cached/volume/juicefs_known.h"
 #include "cached/volume/juicefs_object.h"
 #include "cached/volume/juicefs_scripts.h"
@@ -82,6 +84,7 @@ class JuicefsVolume : public Volume, public MissingBlocks {
   TreeTotals tree_totals(const std::string& path) override;
   io::Task<origin::OpenedObject> open(io::Reactor& caller, shm::Handle handle, shm::ObjectId object,
                                       origin::Opener opener) override;
+  io::Task<std::vector<origin::FollowingFile>> files_ahead(io::Reactor& caller, shm::Handle handle) override;
   const origin::OriginCounters& origin_counters() const override { return origin_counters_; }
   // Why the volume cannot be used, one line; empty when it can. Any thread.
   std::string trouble() override;
@@ -104,6 +107,7 @@ class JuicefsVolume : public Volume, public MissingBlocks {
   // What is known of how a directory is used.
   struct Use {
     uint64_t lookups = 0;  // since it was loaded last
+    uint64_t entries = 0;  // that it had at the last of them
     bool loading = false;
   };
   struct Maps {
@@ -117,6 +121,11 @@ class JuicefsVolume : public Volume, public MissingBlocks {
   };
   struct SliceOfHash {
     size_t operator()(const SliceOf& key) const { return key.ino * 0x9E3779B97F4A7C15ULL ^ key.slice; }
+  };
+  // Where a small file was found by name.
+  struct NamedFile {
+    uint64_t directory = 0;
+    std::string name;
   };
   // A slice of which a block was missing.
   struct Gone {
@@ -169,6 +178,11 @@ class JuicefsVolume : public Volume, public MissingBlocks {
   Result<shm::MapRun> merge_run(uint64_t ino, const Reply& reply, uint64_t length, uint64_t first_chunk,
                                 uint64_t asked_at_ns);
   void note_named(uint64_t ino, const shm::ObjectId& object, uint64_t asked_at_ns);
+  // Sees whether files of its directory are read in order.
+  bool files_follow(uint64_t ino);
+  io::Task<void> learn_order(uint64_t directory);
+  // What the name table knows of a small file that lies in one slice.
+  std::optional<origin::FollowingFile> small_file(uint64_t directory, const std::string& name);
   io::Task<Outcome> missing_block(io::Reactor& reactor, shm::Handle handle,
                                   juicefs::SliceName slice) override;
   io::Task<BytesAnswer> xattr_of(uint64_t ino, std::string name);
@@ -197,6 +211,8 @@ class JuicefsVolume : public Volume, public MissingBlocks {
   LruMap<uint64_t, KnownPlace> places_{65'536};
   bool refreshing_statistics_ = false;
   LruMap<uint64_t, Maps> maps_{4'096};
+  FileStreams streams_;
+  LruMap<uint64_t, NamedFile> named_files_{65'536};  // by inode
   LruMap<SliceOf, Gone, SliceOfHash> gone_{4'096};
 
   mutable std::mutex mutex_;  // guards all below, for any thread

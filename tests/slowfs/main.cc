@@ -10,6 +10,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <fuse.h>
+#include <signal.h>
 #include <sys/stat.h>
 #include <sys/types.h>
 #include <unistd.h>
@@ -117,6 +118,9 @@ int main(int argc, char** argv) {
   operations.read = read_file;
   operations.release = release_file;
   operations.readdir = read_directory;
+  // With `intr` libfuse tells a thread by this signal that its request was interrupted, and installs a handler
+  // only if it knew that before begin(): without one every interrupted request would end the process.
+  ::signal(SIGUSR1, [](int) {});
   char foreground[] = "-f";
   char option[] = "-oallow_other";
   char* arguments[] = {argv[0], argv[2], foreground, option, nullptr};

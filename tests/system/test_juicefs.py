@@ -225,6 +225,18 @@ class JuicefsTest(JuicefsVolumes):
         self.assertEqual(self.job("evict", "speech")["evicted_memory_bytes"], sum(speech))
         self.assertEqual(self.data_set("speech")["memory_bytes"], 0)
 
+    def test_files_read_in_order_are_fetched_before_they_are_asked_for(self):
+        self.start_daemon()
+        mount = self.mount("plain")
+        speech = {path: entry for path, entry in manifest("plain").items()
+                  if path.startswith(b"speech/") and "sha256" in entry}
+        for path, entry in sorted(speech.items()):
+            self.assertEqual(digest_of(mount.path / os.fsdecode(path)), entry["sha256"], path)
+        mount.unmount()
+        status = self.status()
+        self.assertGreater(status["origin"]["prefetch_bytes"], sum(entry["size"] for entry in speech.values()) / 2)
+        self.assertLess(status["clients"]["misses"], len(speech) / 2)
+
     def test_reads_that_cross_slices_holes_and_chunks_are_right_at_any_offset(self):
         client = self.client("plain")
         first, second = os.urandom(5 << 20), os.urandom(3 << 20)

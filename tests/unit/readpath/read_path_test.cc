@@ -142,6 +142,30 @@ TEST_F(ReadPathTest, SecondReadIsAHit) {
   unpin(again);
 }
 
+TEST_F(ReadPathTest, FilesThatFollowAreFetchedBeforeTheyAreAskedFor) {
+  source_.following_files = {{{.handle = {}, .object = {7, 2}, .offset = 0, .size = 1000},
+                              {.handle = {}, .object = {7, 3}, .offset = 5000, .size = 200'000}},
+                             {{.handle = {}, .object = {7, 4}, .offset = 0, .size = 9}}};
+  unpin(read(1, 0, 4096));
+  wait_for_reads(4);
+  on_reactor([] {});
+  const ReadResult second = read(2, 0, 1000);
+  const ReadResult third = read(3, 5000, 200'000);
+  const ReadResult fourth = read(4, 0, 9);
+  expect_bytes(second, 2, 0, 1000);
+  expect_bytes(third, 3, 5000, 200'000);
+  expect_bytes(fourth, 4, 0, 9);
+  EXPECT_EQ(source_.reads.size(), 4U) << "and none of these was read again";
+  for (const ReadResult& result : {second, third, fourth}) unpin(result);
+}
+
+TEST_F(ReadPathTest, AReadThatFailsTellsOfFilesThatFollowAllTheSame) {
+  source_.open_outcome.error = EACCES;
+  source_.following_files = {{{.handle = {}, .object = {7, 2}, .offset = 0, .size = 1000}}};
+  EXPECT_EQ(read(1, 0, 4096).outcome.error, EACCES);
+  on_reactor([&] { EXPECT_TRUE(source_.following_files.empty()) << "they were taken"; });
+}
+
 TEST_F(ReadPathTest, ManyReadersOfABlockCauseOneFetch) {
   source_.hold = true;
   std::vector<std::future<ReadResult>> readers;

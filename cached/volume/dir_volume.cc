@@ -19,8 +19,6 @@ constexpr uint64_t kStatisticsPollNs = 5 * kNanosecondsPerMillisecond;
 // agree.
 constexpr uint64_t kNonceLifeNs = 500 * kNanosecondsPerMillisecond;
 constexpr unsigned kMaximumPlaceDepth = 512;
-// Of reading ahead in a directory.
-constexpr uint32_t kFilesAtOnce = 8;  // that are opened in one visit to the pool
 
 bool valid_name(const std::string& name) {
   return !name.empty() && name.size() <= NAME_MAX && name != "." && name != ".." &&
@@ -356,57 +354,6 @@ io::Task<origin::OpenedObject> DirVolume::open(io::Reactor& caller, shm::Handle 
   }
   co_await caller.hop();
   co_return opened;
-}
-
-io::Task<void> DirVolume::learn_order(shm::Handle directory, std::string path) {
-  const auto list = [&]() -> Result<std::shared_ptr<const FileOrder>> {
-    const Result<std::vector<std::string>> names =
-        beneath_->file_names(path, directory, FileStreams::kOrderBytes);
-    if (!names.ok()) return names.status();
-    return std::make_shared<const FileOrder>(*names);
-  };
-  Result<std::shared_ptr<const FileOrder>> order = co_await pool_.run(home_, list);
-  if (order.ok()) {
-    streams_.set_order(directory, std::move(order).value());
-  } else {
-    streams_.give_up(directory);
-  }
-}
-
-std::vector<origin::FollowingFile> DirVolume::take_in(std::vector<Beneath::OpenedChild> children,
-                                                      const shm::Handle& directory) {
-  std::vector<origin::FollowingFile> files;
-  for (Beneath::OpenedChild& child : children) {
-    if (!settled(child.inode)) continue;  // an id that holds for half a second is not worth a fetch
-    const shm::InodeInfo info = learn(child.inode, directory, child.name);
-    names_.put_name(id_, directory, child.name, info.handle, info.validated_at_ns);
-    open_files_.put(info.handle, std::move(child.file));
-    if (info.size > 0 && info.size <= kSmallFileBytes)
-      files.push_back({info.handle, info.object, 0, info.size, info.data_set});
-  }
-  return files;
-}
-
-io::Task<std::vector<origin::FollowingFile>> DirVolume::files_ahead(io::Reactor& caller, shm::Handle handle) {
-  co_await home_.hop();
-  std::vector<origin::FollowingFile> files;
-  const Node* const node = nodes_.get(handle);
-  const shm::Handle directory = node != nullptr ? node->parent : shm::Handle{};
-  const PathAnswer path = path_of(directory);
-  if (!path.known) {
-    streams_.give_up(directory);
-  } else {
-    if (streams_.wants_order(directory)) co_await learn_order(directory, path.path);
-    while (files.empty()) {
-      const std::vector<std::string> names = streams_.take(directory, kFilesAtOnce);
-      if (names.empty()) break;
-      std::vector<Beneath::OpenedChild> children =
-          co_await pool_.run(home_, [&] { return beneath_->open_children(path.path, directory, names); });
-      files = take_in(std::move(children), directory);
-    }
-  }
-  co_await caller.hop();
-  co_return files;
 }
 
 io::Task<void> DirVolume::forget_version(shm::Handle handle) {

@@ -20,6 +20,7 @@
 #include <functional>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <string>
 
 #include "cached/config/config.h"
@@ -91,11 +92,20 @@ class DirVolume : public Volume {
   // Gives `node` the object id of what was found; `before` is what is on record for the inode, or null.
   void choose_object(const FoundInode& found, const Node* before, Node* node) const;
   io::Task<InodeAnswer> refresh(shm::Handle handle);
-  // Lists the files of a directory whose order its stream wants.
-  io::Task<void> learn_order(shm::Handle directory, std::string path);
+  // Reading ahead of files in order (dir_volume_ahead.cc). Gives `streams` the order of a directory's entries
+  // of this type.
+  io::Task<void> learn_order(FileStreams* streams, shm::Handle directory, std::string path,
+                             unsigned char type);
+  // Any thread of the pool.
+  Result<std::shared_ptr<const FileOrder>> order_of(const std::string& path, const shm::Handle& directory,
+                                                    unsigned char type) const;
   // Takes in what was opened ahead of a stream. Returns what is worth fetching of it.
   std::vector<origin::FollowingFile> take_in(std::vector<Beneath::OpenedChild> children,
                                              const shm::Handle& directory);
+  io::Task<std::vector<origin::FollowingFile>> take_following(shm::Handle directory, std::string path);
+  io::Task<std::vector<origin::FollowingFile>> take_all_following(shm::Handle directory);
+  // The directory behind `directory`, where a stream came to its end, if directories are read in order too.
+  io::Task<std::optional<shm::Handle>> enter_next_directory(shm::Handle directory);
   // A read found another version than the one on record: looks again, so that the name table tells it to
   // everybody.
   io::Task<void> forget_version(shm::Handle handle);
@@ -110,6 +120,7 @@ class DirVolume : public Volume {
   LruMap<shm::Handle, Node> nodes_;
   LruMap<shm::Handle, std::shared_ptr<origin::OpenFile>> open_files_;
   FileStreams streams_;
+  FileStreams directory_streams_{{.shortest = 1, .longest = 1}};  // directories, as if they were files
   TreeCounter counter_;
   // Of directories that were asked for. The counter goes before the descriptor that it walks.
   struct CountedDirectory {

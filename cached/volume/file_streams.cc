@@ -39,6 +39,10 @@ std::optional<FileOrder::Places> FileOrder::find(std::string_view name) const {
   return Places{*found, static_cast<uint32_t>(found - by_name_.begin())};
 }
 
+FileStreams::FileStreams() : FileStreams(Window{}) {}
+
+FileStreams::FileStreams(Window window) : window_(window) {}
+
 void FileStreams::make_room(uint64_t bytes) {
   while (auto* const oldest = directories_.oldest()) {
     if (order_bytes_ + bytes <= kOrderBytes) return;
@@ -100,7 +104,7 @@ void FileStreams::give_up(const shm::Handle& directory) {
 }
 
 // Takes in a read at `place`.
-void FileStreams::Run::follow(uint32_t place, bool goes_on) {
+void FileStreams::Run::follow(uint32_t place, bool goes_on, const Window& limits) {
   const bool near = in_order > 0 && place + kDisorder >= last && place < next + kDisorder;
   if (!near) {
     const bool begins = goes_on && place < kDisorder;
@@ -108,7 +112,7 @@ void FileStreams::Run::follow(uint32_t place, bool goes_on) {
              .next = place + 1,
              .end = place + 1,
              .in_order = begins ? kReadsInOrder : 1,
-             .window = begins ? kLongestWindow / 2 : 0};
+             .window = begins ? limits.longest / 2 : 0};
     return;
   }
   if (place <= last) return;
@@ -129,14 +133,13 @@ bool FileStreams::advance(Directory* directory, const std::string& name) {
     return false;
   }
   const bool goes_on = std::exchange(directory->goes_on, false);
-  directory->listed.follow(places->listed, goes_on);
-  directory->sorted.follow(places->sorted, goes_on);
-  const bool is_listed = directory->listed.in_order >= directory->sorted.in_order;
-  Run& run = is_listed ? directory->listed : directory->sorted;
-  const uint32_t place = is_listed ? places->listed : places->sorted;
+  directory->listed.follow(places->listed, goes_on, window_);
+  directory->sorted.follow(places->sorted, goes_on, window_);
+  Run& run = directory->stream();
+  const uint32_t place = &run == &directory->listed ? places->listed : places->sorted;
   const bool all_is_named = place + 1 >= run.next && run.end == run.next;
   if (run.in_order < kReadsInOrder || !all_is_named) return false;
-  run.window = std::clamp(2 * run.window, kShortestWindow, kLongestWindow);
+  run.window = std::clamp(2 * run.window, window_.shortest, window_.longest);
   run.end = std::min(run.next + run.window, size);
   return run.end > run.next;
 }
@@ -152,6 +155,32 @@ std::vector<std::string> FileStreams::take(const shm::Handle& directory, uint32_
   if (names.empty()) known.busy = false;
   if (!names.empty() && run.next == known.order->size()) came_to_an_end_ = true;
   return names;
+}
+
+bool FileStreams::at_end(const shm::Handle& directory) {
+  Directory* const known = directories_.get(directory);
+  if (known == nullptr || known->names != Names::kKnown) return false;
+  const Run& run = known->stream();
+  return run.in_order >= kReadsInOrder && run.next == known->order->size();
+}
+
+bool FileStreams::begin(const shm::Handle& directory, std::shared_ptr<const FileOrder> order,
+                        const shm::Handle& from) {
+  Directory* const before = directories_.get(from);
+  if (before == nullptr || directories_.get(directory) != nullptr) return false;
+  const bool is_listed = &before->stream() == &before->listed;
+  set_order(directory, std::move(order));
+  Directory& known = directory_of(directory);
+  if (known.names != Names::kKnown) return false;
+  known.goes_on = false;
+  known.busy = true;
+  Run& run = is_listed ? known.listed : known.sorted;
+  run = {.last = 0,
+         .next = 0,
+         .end = std::min(window_.shortest, known.order->size()),
+         .in_order = kReadsInOrder,
+         .window = window_.longest / 2};
+  return true;
 }
 
 }  // namespace cached::volume

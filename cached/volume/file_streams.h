@@ -55,12 +55,18 @@ class FileOrder {
 
 class FileStreams {
  public:
+  // How many files are named ahead of a stream: at first, and at most.
+  struct Window {
+    uint32_t shortest = 16;
+    uint32_t longest = 128;
+  };
+  FileStreams();
+  explicit FileStreams(Window window);
+
   static constexpr unsigned kReadsBeforeListing = 3;
   static constexpr unsigned kReadsInOrder = 3;
-  static constexpr uint32_t kDisorder = 8;  // files: several threads read one stream, and some are skipped
-  static constexpr uint32_t kShortestWindow = 16;
-  static constexpr uint32_t kLongestWindow = 128;
-  static constexpr size_t kDirectories = 64;             // that are followed at a time
+  static constexpr uint32_t kDisorder = 8;    // files: several threads read one stream, and some are skipped
+  static constexpr size_t kDirectories = 64;  // that are followed at a time
   static constexpr uint64_t kOrderBytes = 32ULL << 20;   // of all their names
   static constexpr uint32_t kNamesToRelistDivisor = 16;  // unknown names before a directory is listed again
 
@@ -74,6 +80,11 @@ class FileStreams {
   void give_up(const shm::Handle& directory);
   // The next files to read ahead, `count` at most. None: that was all; note() will say when there is more.
   std::vector<std::string> take(const shm::Handle& directory, uint32_t count);
+  // Whether the stream that was followed in the directory has had all of it named.
+  bool at_end(const shm::Handle& directory);
+  // A stream that was followed in `from` will go on at the beginning of `directory`, in which none is known
+  // yet: its first files can be taken now. False: somebody was there before.
+  bool begin(const shm::Handle& directory, std::shared_ptr<const FileOrder> order, const shm::Handle& from);
 
  private:
   // How far reads came in one of the orders.
@@ -83,7 +94,7 @@ class FileStreams {
     uint32_t end = 0;       // behind what is to be named
     unsigned in_order = 0;  // reads, so far
     uint32_t window = 0;
-    void follow(uint32_t place, bool goes_on);
+    void follow(uint32_t place, bool goes_on, const Window& limits);
   };
   enum class Names : uint8_t { kUnknown, kWanted, kListing, kKnown, kNotToBeHad };
   struct Directory {
@@ -95,6 +106,8 @@ class FileStreams {
     bool busy = false;               // somebody takes
     Run listed;
     Run sorted;
+    // The one that a stream follows, if there is one.
+    Run& stream() { return listed.in_order >= sorted.in_order ? listed : sorted; }
   };
 
   Directory& directory_of(const shm::Handle& directory);
@@ -103,6 +116,7 @@ class FileStreams {
   // Whether there is something to take now.
   bool advance(Directory* directory, const std::string& name);
 
+  const Window window_;
   LruMap<shm::Handle, Directory> directories_{kDirectories};
   uint64_t order_bytes_ = 0;
   bool came_to_an_end_ = false;  // a stream did, and no other directory was read since

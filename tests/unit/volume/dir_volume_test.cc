@@ -339,7 +339,7 @@ TEST_F(FilesInOrderTest, ThoseThatWereTakenOnceAreNotTakenAgain) {
     files += some.size();
     for (const origin::FollowingFile& file : some) objects.insert(std::to_string(file.object.low));
   }
-  EXPECT_EQ(files, FileStreams::kShortestWindow);
+  EXPECT_EQ(files, FileStreams::Window().shortest);
   EXPECT_EQ(objects.size(), files);
 }
 
@@ -361,6 +361,61 @@ TEST_F(FilesInOrderTest, OneThatIsNoRegularFileAnyMoreIsPassedOver) {
   ASSERT_FALSE(files.empty());
   for (const unsigned number : {4, 5, 6}) EXPECT_FALSE(is_named(name_of(number)));
   EXPECT_TRUE(is_named(name_of(7)));
+}
+
+// Reads directories one after another, and asks only for files that were not fetched ahead.
+class DirectoriesInOrderTest : public FilesInOrderTest {
+ protected:
+  static constexpr unsigned kDirectories = 6;
+
+  void SetUp() override {
+    DirVolumeTest::SetUp();
+    for (unsigned directory = 0; directory < kDirectories; ++directory) {
+      fs::create_directories(base_ / "root" / directory_name(directory));
+      for (unsigned number = 0; number < kFiles; ++number)
+        write("root/" + directory_name(directory) + "/" + name_of(number), "content");
+    }
+  }
+  static std::string directory_name(unsigned number) { return "d" + std::to_string(number); }
+
+  // How many files of the directory were asked for.
+  unsigned read_directory_in_order(unsigned directory) {
+    const shm::Handle handle = lookup(root_, directory_name(directory)).info.handle;
+    unsigned asked = 0;
+    for (unsigned number = 0; number < kFiles; ++number) {
+      const shm::InodeInfo info = lookup(handle, name_of(number)).info;
+      if (ahead_.contains(info.object.low)) continue;
+      ++asked;
+      if (!open(info, origin::Opener::kReader).files_follow) continue;
+      for (;;) {
+        const std::vector<origin::FollowingFile> files = files_ahead(info.handle);
+        if (files.empty()) break;
+        for (const origin::FollowingFile& file : files) ahead_.insert(file.object.low);
+      }
+    }
+    return asked;
+  }
+
+  std::set<uint64_t> ahead_;
+};
+
+TEST_F(DirectoriesInOrderTest, TheNextOneIsEnteredBeforeItsReader) {
+  EXPECT_LE(read_directory_in_order(0), 5U);
+  EXPECT_EQ(read_directory_in_order(1), 1U) << "a stream goes on";
+  EXPECT_EQ(read_directory_in_order(2), 1U);
+  const shm::Handle next = lookup(root_, directory_name(3)).info.handle;
+  EXPECT_TRUE(ahead_.contains(lookup(next, name_of(0)).info.object.low)) << "three directories are an order";
+  for (unsigned directory = 3; directory < kDirectories; ++directory)
+    EXPECT_EQ(read_directory_in_order(directory), 1U) << "behind its first window";
+}
+
+TEST_F(DirectoriesInOrderTest, OneThatIsGoneSinceItWasListedIsNotEntered) {
+  for (unsigned directory = 0; directory < 4; ++directory) read_directory_in_order(directory);
+  fs::remove_all(base_ / "root" / directory_name(5));
+  const size_t before = ahead_.size();
+  EXPECT_EQ(read_directory_in_order(4), 1U);
+  EXPECT_EQ(ahead_.size() - before, kFiles - 1 - FileStreams::Window().shortest) << "the rest of this one";
+  EXPECT_EQ(lookup(root_, directory_name(5)).outcome.error, ENOENT);
 }
 
 TEST_F(FilesInOrderTest, OneOfAHandleThatIsNotKnownIsNone) {

@@ -88,7 +88,7 @@ TEST_F(FileStreamsTest, ReadingAtRandomNamesAlmostNothingAndListsOnce) {
   std::ranges::shuffle(names, std::mt19937(8));
   read(kDirectory, names, names_shuffled(kFiles));
   EXPECT_EQ(listed_, 1U);
-  EXPECT_LE(ahead_.size(), FileStreams::kShortestWindow * 2);
+  EXPECT_LE(ahead_.size(), FileStreams::Window().shortest * 2);
 }
 
 TEST_F(FileStreamsTest, ReadingBackwardsNamesNothing) {
@@ -113,6 +113,35 @@ TEST_F(FileStreamsTest, AStreamGoesOnWithTheFirstFileOfAnotherDirectory) {
   read(kDirectory, names, names);
   ahead_.clear();
   EXPECT_EQ(read(kNext, names, names), 1U);
+}
+
+TEST_F(FileStreamsTest, ADirectoryThatIsEnteredAheadOfItsReaderAsksForOneFileInIt) {
+  const std::vector<std::string> names = names_in_order(100);
+  EXPECT_FALSE(streams_.at_end(kDirectory));
+  read(kDirectory, names, names_shuffled(100));
+  ASSERT_TRUE(streams_.at_end(kDirectory));
+  const auto order = std::make_shared<const FileOrder>(names_shuffled(100));
+  ASSERT_TRUE(streams_.begin(kNext, order, kDirectory));
+  EXPECT_FALSE(streams_.begin(kNext, order, kDirectory)) << "a second time";
+  ahead_.clear();
+  serve(kNext, {});
+  EXPECT_EQ(ahead_.size(), FileStreams::Window().shortest);
+  EXPECT_EQ(ahead_.front(), names.front()) << "in the order of names, as before";
+  EXPECT_EQ(read(kNext, names, {}), 1U);
+  EXPECT_EQ(listed_, 1U);
+}
+
+TEST_F(FileStreamsTest, AWindowOfOneNamesOneAtATime) {
+  FileStreams streams({.shortest = 1, .longest = 1});
+  const std::vector<std::string> names = names_in_order(10);
+  for (int i = 0; i < 3; ++i) streams.note(kDirectory, names[i]);
+  ASSERT_TRUE(streams.wants_order(kDirectory));
+  streams.set_order(kDirectory, std::make_shared<const FileOrder>(names));
+  for (int i = 3; i < 10; ++i) {
+    EXPECT_EQ(streams.take(kDirectory, 5), std::vector<std::string>{names[i]});
+    EXPECT_TRUE(streams.take(kDirectory, 5).empty());
+    EXPECT_EQ(streams.note(kDirectory, names[i]), i < 9);
+  }
 }
 
 TEST_F(FileStreamsTest, WhoBeginsInTheMiddleOfAnotherDirectoryMustShowHisOrderFirst) {

@@ -13,11 +13,11 @@ namespace {
 
 constexpr unsigned kItemsAtOnce = 512;
 
-std::string shown(const volume::Volume& volume, const std::string& path) {
+}  // namespace
+
+std::string shown_place(const volume::Volume& volume, const std::string& path) {
   return volume.name() + ":/" + printable(path);
 }
-
-}  // namespace
 
 WalkedFile TreeWalk::file_of(std::string path, const shm::InodeInfo& inode) {
   const bool mapped = inode.layout == shm::LayoutKind::kMap;
@@ -25,7 +25,7 @@ WalkedFile TreeWalk::file_of(std::string path, const shm::InodeInfo& inode) {
 }
 
 void TreeWalk::note_failure(const std::string& path, int error) {
-  if (failed_++ == 0) first_failure_ = shown(volume_, path) + ": " + std::strerror(error);
+  if (failed_++ == 0) first_failure_ = shown_place(volume_, path) + ": " + std::strerror(error);
 }
 
 io::Task<bool> TreeWalk::allowed(shm::InodeInfo inode, unsigned wanted) {
@@ -46,7 +46,7 @@ io::Task<Status> TreeWalk::begin(std::string path) {
   for (;;) {
     std::string way = path.substr(0, end);
     const volume::InodeAnswer found = co_await volume_.resolve(home_, std::move(way));
-    const std::string here = shown(volume_, path.substr(0, end));
+    const std::string here = shown_place(volume_, path.substr(0, end));
     if (!found.outcome.ok())
       co_return Status(found.outcome.error, here + ": " + std::strerror(found.outcome.error));
     const bool last = end >= path.size();

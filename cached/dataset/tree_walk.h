@@ -25,6 +25,9 @@ struct WalkedFile {
   uint16_t data_set = 0;
 };
 
+// A place as messages name it: "VOLUME:/PATH".
+std::string shown_place(const volume::Volume& volume, const std::string& path);
+
 class TreeWalk {
  public:
   // `volume` and `home` outlive the walk.

@@ -4,7 +4,6 @@
 #include <algorithm>
 #include <cstring>
 
-#include "base/log.h"
 #include "cached/dataset/file_ranges.h"
 
 namespace cached::server {
@@ -59,8 +58,7 @@ io::Task<void> evict_file(std::shared_ptr<EvictRequest> request, std::vector<Sha
     std::vector<ObjectRange> ranges;
     const origin::Outcome outcome = co_await where.next(&ranges);
     if (!outcome.ok()) {
-      job.note_error(request->volume->name() + ":/" + printable(file.path) + ": " +
-                     std::strerror(outcome.error));
+      job.note_error(dataset::shown_place(*request->volume, file.path) + ": " + std::strerror(outcome.error));
       co_return;
     }
     for (const ObjectRange& range : ranges) co_await evict_range(request, shards, range);

@@ -244,7 +244,7 @@ class WarmRun {
 
   void note_failed(FileWork* work, const std::string& reason) {
     const bool first = !std::exchange(work->failed, true);
-    const std::string message = request_.volume->name() + ":/" + printable(work->file.path) + ": " + reason;
+    const std::string message = dataset::shown_place(*request_.volume, work->file.path) + ": " + reason;
     if (first) job_.note_error(message);
     // A pin is whole or not at all.
     if (request_.pins != nullptr) fail(message + "; nothing was pinned");

@@ -8,6 +8,8 @@
 #include <mutex>
 #include <string>
 
+#include "base/log.h"
+#include "base/status.h"
 #include "cached/volume/lru_map.h"
 #include "cached/volume/volume.h"
 
@@ -16,7 +18,7 @@ namespace cached::volume {
 class DirectoryTotals {
  public:
   // What is known of the directory. `*count` becomes whether that is of another state than `state`, and the
-  // caller is to count now: it ends that with done() or give_up().
+  // caller is to count now: it ends that with end().
   TreeTotals find(const std::string& path, uint64_t state, bool* count) {
     const std::lock_guard lock(mutex_);
     Entry* known = directories_.get(path);
@@ -25,13 +27,16 @@ class DirectoryTotals {
     if (*count) known->counting = true;
     return known->totals;
   }
-  void done(const std::string& path, uint64_t state, uint64_t bytes, uint64_t files) {
+  // The count came to `totals`, of that state, or could not be made: then what was known stays, and the next
+  // who asks counts again. `volume` is for the log.
+  void end(const std::string& volume, const std::string& path, uint64_t state,
+           const Result<TreeTotals>& totals) {
     const std::lock_guard lock(mutex_);
-    directories_.put(path, Entry{{bytes, files, true}, state, false});
-  }
-  // It could not be counted; what was known stays.
-  void give_up(const std::string& path) {
-    const std::lock_guard lock(mutex_);
+    if (totals.ok()) {
+      directories_.put(path, Entry{*totals, state, false});
+      return;
+    }
+    log_debug("volume {}: {} is not counted: {}", volume, printable(path), totals.status().message());
     if (Entry* const known = directories_.get(path)) known->counting = false;
   }
 

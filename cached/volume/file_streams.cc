@@ -43,20 +43,15 @@ FileStreams::FileStreams() : FileStreams(Window{}) {}
 
 FileStreams::FileStreams(Window window) : window_(window) {}
 
-void FileStreams::make_room(uint64_t bytes) {
-  while (auto* const oldest = directories_.oldest()) {
-    if (order_bytes_ + bytes <= kOrderBytes) return;
-    if (oldest->second.order) order_bytes_ -= oldest->second.order->bytes();
-    directories_.erase(shm::Handle(oldest->first));
-  }
+void FileStreams::forget_oldest() {
+  const auto* const oldest = directories_.oldest();
+  if (oldest->second.order) order_bytes_ -= oldest->second.order->bytes();
+  directories_.erase(shm::Handle(oldest->first));
 }
 
 FileStreams::Directory& FileStreams::directory_of(const shm::Handle& directory) {
   if (Directory* const known = directories_.get(directory)) return *known;
-  if (directories_.size() == kDirectories) {
-    auto* const oldest = directories_.oldest();
-    if (oldest->second.order) order_bytes_ -= oldest->second.order->bytes();
-  }
+  if (directories_.size() == kDirectories) forget_oldest();
   Directory made;
   made.goes_on = std::exchange(came_to_an_end_, false);
   return *directories_.put(directory, std::move(made));
@@ -87,7 +82,7 @@ void FileStreams::set_order(const shm::Handle& directory, std::shared_ptr<const 
     give_up(directory);
     return;
   }
-  make_room(order->bytes());
+  while (directories_.size() > 0 && order_bytes_ + order->bytes() > kOrderBytes) forget_oldest();
   Directory& known = directory_of(directory);
   if (known.order) order_bytes_ -= known.order->bytes();
   order_bytes_ += order->bytes();

@@ -111,8 +111,8 @@ class FileStreams {
   };
 
   Directory& directory_of(const shm::Handle& directory);
-  // Frees the memory of the directories that were used longest ago until `bytes` more are allowed.
-  void make_room(uint64_t bytes);
+  // Forgets the directory that was used longest ago; there is one.
+  void forget_oldest();
   // Whether there is something to take now.
   bool advance(Directory* directory, const std::string& name);
 

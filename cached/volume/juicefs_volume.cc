@@ -224,10 +224,7 @@ Outcome JuicefsVolume::damaged(uint64_t ino, const std::string& why) {
 // After a restart an inode may be asked for by its number before the directories above it were found by name:
 // it counts for the volume until then.
 DataSetMap::Place JuicefsVolume::place_of_directory(const DataSetMap& map, uint64_t ino) {
-  if (ino == juicefs::kRootIno) return map.root();
-  const KnownPlace* const known = places_.get(ino);
-  if (known == nullptr || known->generation != map.generation()) return {map.root().tag, 0};
-  return known->place;
+  return ino == juicefs::kRootIno ? map.root() : places_.find(map, ino);
 }
 
 uint16_t JuicefsVolume::data_set_of(uint64_t ino, const FoundIn& where, const Reply& attributes,
@@ -236,7 +233,7 @@ uint16_t JuicefsVolume::data_set_of(uint64_t ino, const FoundIn& where, const Re
   if (!map->has_directories()) return map->root().tag;
   if (where.directory != 0) {
     const DataSetMap::Place place = map->below(place_of_directory(*map, where.directory), where.name);
-    if (is_directory) places_.put(ino, {place, map->generation()});
+    if (is_directory) places_.put(*map, ino, place);
     return place.tag;
   }
   if (is_directory) return place_of_directory(*map, ino).tag;
@@ -845,12 +842,7 @@ TreeTotals JuicefsVolume::tree_totals(const std::string& path) {
 
 io::Task<void> JuicefsVolume::count_directory(std::string path, uint64_t state) {
   const Result<TreeTotals> totals = co_await count_below(path);
-  if (totals.ok()) {
-    directory_totals_.done(path, state, totals->bytes, totals->files);
-  } else {
-    log_debug("volume {}: {} is not counted: {}", options_.name, printable(path), totals.status().message());
-    directory_totals_.give_up(path);
-  }
+  directory_totals_.end(options_.name, path, state, totals);
 }
 
 io::Task<Status> JuicefsVolume::count_in(uint64_t directory, TreeTotals* totals,

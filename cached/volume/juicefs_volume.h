@@ -39,6 +39,7 @@
 #include "cached/volume/juicefs_known.h"
 #include "cached/volume/juicefs_object.h"
 #include "cached/volume/juicefs_scripts.h"
+#include "cached/volume/known_places.h"
 #include "cached/volume/lru_map.h"
 #include "cached/volume/volume.h"
 
@@ -203,12 +204,7 @@ class JuicefsVolume : public Volume, public MissingBlocks {
   JuicefsKnown::Notices notices_;
   LruMap<uint64_t, std::shared_ptr<const Listing>> listings_{64};
   LruMap<uint64_t, Use> uses_{65'536};
-  // Of directories that were found by name; of no use unless the map of data sets names directories.
-  struct KnownPlace {
-    DataSetMap::Place place;
-    uint64_t generation = 0;  // of the map
-  };
-  LruMap<uint64_t, KnownPlace> places_{65'536};
+  KnownPlaces places_{65'536};  // of directories
   bool refreshing_statistics_ = false;
   LruMap<uint64_t, Maps> maps_{4'096};
   FileStreams streams_;

@@ -353,9 +353,7 @@ io::Task<InodeAnswer> RadosVolume::answer_for(Found where) {
 DataSetMap::Place RadosVolume::place_of(Snapshot& snapshot, uint64_t locator) const {
   const std::shared_ptr<const DataSetMap> map = data_sets();
   if (locator >> 32 == kRootDirectory || !map->has_directories()) return map->root();
-  const Snapshot::Place* const known = snapshot.places.get(locator);
-  if (known == nullptr || known->generation != map->generation()) return {map->root().tag, 0};
-  return known->place;
+  return snapshot.places.find(*map, locator);
 }
 
 InodeAnswer RadosVolume::root(uint64_t snapshot) {
@@ -408,7 +406,7 @@ io::Task<InodeAnswer> RadosVolume::learn(Found directory, Entry entry) {
   if (map->has_directories()) {
     const uint64_t parent = locator_of(directory.directory, directory.entry);
     const DataSetMap::Place place = map->below(place_of(*directory.snapshot, parent), entry.name);
-    directory.snapshot->places.put(info->handle.low, {place, map->generation()});
+    directory.snapshot->places.put(*map, info->handle.low, place);
     info->data_set = place.tag;
   }
   names_.put_inode(options_.id, *info);
@@ -616,34 +614,25 @@ TreeTotals RadosVolume::tree_totals(const std::string& path) {
 }
 
 io::Task<void> RadosVolume::count_directory(std::string path) {
-  const SnapshotPointer snapshot = current_;
-  const Result<TreeTotals> totals = co_await count_below(snapshot, path);
-  if (totals.ok()) {
-    directory_totals_.done(path, snapshot->record.import_id, totals->bytes, totals->files);
-  } else {
-    log_debug("volume {}: {} is not counted: {}", options_.name, printable(path), totals.status().message());
-    directory_totals_.give_up(path);
-  }
+  std::string way = path;
+  const InodeAnswer answer = co_await resolve(home_, std::move(way));
+  Found found{answer.outcome};
+  if (answer.outcome.ok()) found = co_await find(answer.info.handle);
+  const uint64_t state = found.outcome.ok() ? found.snapshot->record.import_id : 0;
+  const Result<TreeTotals> totals = co_await count_below(found);
+  directory_totals_.end(options_.name, path, state, totals);
 }
 
-io::Task<Result<TreeTotals>> RadosVolume::count_below(SnapshotPointer snapshot, std::string path) {
-  SnapshotReader& reader = *snapshot->reader;
-  std::vector<uint32_t> directories{kRootDirectory};
-  for (size_t begin = 0; begin < path.size();) {
-    const size_t end = std::min(path.find('/', begin), path.size());
-    std::string name = path.substr(begin, end - begin);
-    begin = end + 1;
-    const Result<std::optional<Entry>> entry = co_await reader.find(directories.back(), std::move(name));
-    if (!entry.ok()) co_return entry.status();
-    if (!*entry || (*entry)->kind != EntryKind::kDirectory) co_return Status(ENOENT, "no such directory");
-    directories.back() = (*entry)->own_directory;
-  }
+io::Task<Result<TreeTotals>> RadosVolume::count_below(Found directory) {
+  if (!directory.outcome.ok() || directory.directory == 0) co_return Status(ENOENT, "no such directory");
+  SnapshotReader& reader = *directory.snapshot->reader;
+  std::vector<uint32_t> directories{directory.directory};
   TreeTotals totals;
   while (!directories.empty()) {
-    const uint32_t directory = directories.back();
+    const uint32_t number = directories.back();
     directories.pop_back();
     for (uint64_t from = 0;;) {
-      const Result<std::vector<Entry>> entries = co_await reader.list(directory, from, kCountedAtOnce);
+      const Result<std::vector<Entry>> entries = co_await reader.list(number, from, kCountedAtOnce);
       if (!entries.ok()) co_return entries.status();
       for (const Entry& entry : *entries) {
         if (entry.kind == EntryKind::kDirectory) directories.push_back(entry.own_directory);

@@ -34,6 +34,7 @@
 #include "cached/origin/object_store.h"
 #include "cached/volume/dataset_reader.h"
 #include "cached/volume/directory_totals.h"
+#include "cached/volume/known_places.h"
 #include "cached/volume/lru_map.h"
 #include "cached/volume/name_streams.h"
 #include "cached/volume/rados_object.h"
@@ -105,12 +106,8 @@ class RadosVolume : public Volume {
     LruMap<uint64_t, AttributeRecord> attributes{1024};
     LruMap<uint64_t, shm::ObjectId> objects{4096};  // ids by number
     // Data sets of what was looked up while directories of the volume were data sets: by entry number for
-    // files, by locator (locator_of) for directories. Of the map of that generation.
-    struct Place {
-      DataSetMap::Place place;
-      uint64_t generation = 0;
-    };
-    LruMap<uint64_t, Place> places{262'144};
+    // files, by locator (locator_of) for directories.
+    KnownPlaces places{262'144};
     NameStreams name_streams;
   };
   using SnapshotPointer = std::shared_ptr<Snapshot>;
@@ -172,7 +169,7 @@ class RadosVolume : public Volume {
   void note_trouble(const Status& status);
   // Counts what lies below a directory of the current snapshot, a batch of entries at a time.
   io::Task<void> count_directory(std::string path);
-  io::Task<Result<TreeTotals>> count_below(SnapshotPointer snapshot, std::string path);
+  io::Task<Result<TreeTotals>> count_below(Found directory);
 
   const Options options_;
   const std::shared_ptr<origin::ObjectStore> store_;

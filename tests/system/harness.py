@@ -480,6 +480,12 @@ class SystemTest(unittest.TestCase):
         self.assertEqual(done.returncode, 0, done.stderr)
         return json.loads(done.stdout)
 
+    def data_sets(self):
+        """What `cachedctl du` says of each data set, by name."""
+        done = self.daemon.control("du", "--json")
+        self.assertEqual(done.returncode, 0, done.stderr)
+        return {entry["name"]: entry for entry in json.loads(done.stdout)["data_sets"]}
+
     def job(self, *arguments, status=0):
         """Runs a command of cachedctl that is a job, and returns how it ended."""
         done = self.daemon.control(*arguments, "--json")

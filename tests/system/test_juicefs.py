@@ -201,12 +201,6 @@ class JuicefsTest(JuicefsVolumes):
         self.job("evict", "plain")
         self.assertEqual(self.status()["memory"]["content_bytes"], 0)
 
-    def data_set(self, name):
-        """What `cachedctl du` says of it."""
-        done = self.daemon.control("du", "--json")
-        self.assertEqual(done.returncode, 0, done.stderr)
-        return {entry["name"]: entry for entry in json.loads(done.stdout)["data_sets"]}[name]
-
     def test_du_tells_what_is_cached_of_a_volume_and_of_a_directory_in_it(self):
         self.start_daemon(sections='[[dataset]]\nname = "speech"\nvolume = "plain"\ndirectory = "/speech"\n')
         mount = self.mount("plain")
@@ -216,14 +210,14 @@ class JuicefsTest(JuicefsVolumes):
             digest_of(path)
         digest_of(mount.path / "text.log")
         wanted = {"memory_bytes": sum(speech), "memory_files": len(speech)}
-        self.assertEqual(wanted, {key: self.data_set("speech")[key] for key in wanted})
-        self.assertGreaterEqual(self.data_set("plain")["memory_bytes"], sum(speech) + 1_080_000)
-        wait_until(lambda: self.data_set("plain")["counted"], SEEN_AT_ONCE_S, "the volume is counted")
-        self.assertGreater(self.data_set("plain")["bytes"], 100 << 20)
-        wait_until(lambda: self.data_set("speech")["counted"], SEEN_AT_ONCE_S, "the directory is counted")
-        self.assertEqual((self.data_set("speech")["bytes"], self.data_set("speech")["files"]), (sum(speech), len(speech)))
+        self.assertEqual(wanted, {key: self.data_sets()["speech"][key] for key in wanted})
+        self.assertGreaterEqual(self.data_sets()["plain"]["memory_bytes"], sum(speech) + 1_080_000)
+        wait_until(lambda: self.data_sets()["plain"]["counted"], SEEN_AT_ONCE_S, "the volume is counted")
+        self.assertGreater(self.data_sets()["plain"]["bytes"], 100 << 20)
+        wait_until(lambda: self.data_sets()["speech"]["counted"], SEEN_AT_ONCE_S, "the directory is counted")
+        self.assertEqual((self.data_sets()["speech"]["bytes"], self.data_sets()["speech"]["files"]), (sum(speech), len(speech)))
         self.assertEqual(self.job("evict", "speech")["evicted_memory_bytes"], sum(speech))
-        self.assertEqual(self.data_set("speech")["memory_bytes"], 0)
+        self.assertEqual(self.data_sets()["speech"]["memory_bytes"], 0)
 
     def test_files_read_in_order_are_fetched_before_they_are_asked_for(self):
         self.start_daemon()

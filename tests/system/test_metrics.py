@@ -84,6 +84,10 @@ class MetricsTest(SystemTest):
         self.verify_read(mount, passes=2, mode="pread,direct,whole")
         return mount
 
+    def check_series(self, scrape):
+        series = [(name, tuple(sorted(labels.items()))) for name, labels, _ in scrape.samples]
+        self.assertEqual(len(series), len(set(series)), "a series appears twice")
+
     def names_in_config(self):
         """Names of metrics in dashboard and rules, each with where it stands."""
         board = json.loads((CONFIG / "grafana-dashboard.json").read_text())
@@ -107,8 +111,7 @@ class MetricsTest(SystemTest):
             for sample, has, _ in scrape.samples:
                 if without_suffix(sample, table) == name:
                     self.assertEqual(sorted(set(has) - {"le"}), sorted(filter(None, labels.split(","))), sample)
-        series = [(name, tuple(sorted(labels.items()))) for name, labels, _ in scrape.samples]
-        self.assertEqual(len(series), len(set(series)), "a series appears twice")
+        self.check_series(scrape)
 
     def test_a_mounts_stats_show_what_the_table_declares_and_nothing_else(self):
         table = table_of(self.manual())
@@ -167,8 +170,7 @@ class MetricsTest(SystemTest):
         self.assertEqual(after.value("cached_sessions", volume="data"), 2)
         self.assertEqual(after.value("cached_sessions", volume="more"), 1)
         self.assertEqual(after.value("cached_sessions_limit"), 77)
-        series = [(name, tuple(sorted(labels.items()))) for name, labels, _ in after.samples]
-        self.assertEqual(len(series), len(set(series)), "a series appears twice")
+        self.check_series(after)
 
     def test_what_is_read_ahead_is_used_or_wasted(self):
         big = self.source / "big"

@@ -37,9 +37,6 @@ class OperatorTest(SystemTest):
         self.daemon.start()
         return self.mount()
 
-    def data_sets(self):
-        return {entry["name"]: entry for entry in self.control("du")["data_sets"]}
-
     def read_all(self, mount, directory):
         for parent, _, names in os.walk(mount.path / directory):
             for name in names:
